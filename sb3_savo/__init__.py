@@ -1,0 +1,9 @@
+"""Successive Actors for Value Optimization (SAVO), a Stable-Baselines3 plugin."""
+
+from importlib.metadata import version
+
+from sb3_savo import envs
+from sb3_savo.savo import SAVO
+
+__version__ = version("sb3-savo")
+__all__ = ["SAVO", "__version__", "envs"]

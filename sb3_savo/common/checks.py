@@ -1,0 +1,70 @@
+"""Checks of constructor arguments: each error names the argument, its value and what would be right."""
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+
+def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+    """
+    :param name: The argument
+    :param value: What was passed
+    :param allowed: The values it may take
+    :raises ValueError: if the value is none of them
+    """
+    if value not in allowed:
+        raise ValueError(f"{name}={value!r} is not known: it must be one of {', '.join(map(repr, allowed))}.")
+
+
+def check_integer(name: str, value: Any, low: int) -> None:
+    """
+    :param name: The argument
+    :param value: What was passed
+    :param low: The smallest value it may take
+    :raises TypeError: if the value is not an integer
+    :raises ValueError: if it is too small
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be an integer of at least {low}.")
+    if value < low:
+        raise ValueError(f"{name}={value!r} is too small: it must be an integer of at least {low}.")
+
+
+def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
+    """
+    :param name: The argument
+    :param value: What was passed
+    :param low: The smallest value it may take
+    :param high: The largest value it may take
+    :param above: True if it must be above ``low``
+    :raises TypeError: if the value is not a number
+    :raises ValueError: if it is out of range, infinite or not a number (NaN)
+    """
+    wanted = f"a number {'above' if above else 'of at least'} {low:g}"
+    if high < math.inf:
+        wanted += f" and at most {high:g}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be {wanted}.")
+    if not math.isfinite(value) or value > high or value < low or (above and value == low):
+        raise ValueError(f"{name}={value!r} is out of range: it must be {wanted}.")
+
+
+def check_box(space: spaces.Space, algorithm: str) -> None:
+    """
+    :param space: An action space
+    :param algorithm: Name of the algorithm that is to act in it
+    :raises TypeError: if it is not a ``Box`` of floating-point numbers
+    :raises ValueError: if it is empty, or one of its bounds is infinite, or a lower one is not below its upper one
+    """
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        raise TypeError(f"env: the action space {space} is not continuous: {algorithm} needs a Box of floats.")
+    if space.low.size == 0:
+        raise ValueError(f"env: the action space {space} is empty: {algorithm} needs at least one dimension.")
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(f"env: the action space {space} is unbounded: {algorithm} needs finite bounds (RescaleAction).")
+    if not (space.low < space.high).all():
+        raise ValueError(f"env: the action space {space} has a dimension without width: low must be below high.")

@@ -1,0 +1,502 @@
+"""The loop that all our algorithms share: act, store, bootstrap with the maximizer, update the critics, sync the targets."""
+
+import io
+import pathlib
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.type_aliases import (
+    DictReplayBufferSamples,
+    GymEnv,
+    MaybeCallback,
+    ReplayBufferSamples,
+    Schedule,
+    TrainFreq,
+)
+from stable_baselines3.common.utils import (
+    FloatSchedule,
+    get_parameters_by_name,
+    obs_as_tensor,
+    polyak_update,
+    update_learning_rate,
+)
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+from torch.nn import functional as F
+
+from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateReplayBufferSamples, CandidateStorage
+from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number
+from sb3_savo.common.exploration import (
+    EXPLORATION_NOISES,
+    CandidateNoise,
+    StepSchedule,
+    check_step_schedule,
+    make_candidate_noise,
+    value_at,
+)
+from sb3_savo.common.policies import CandidateCritic, MaximizerPolicy
+
+SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
+
+Batch = ReplayBufferSamples | DictReplayBufferSamples | CandidateReplayBufferSamples
+
+
+class MaximizerAlgorithm(OffPolicyAlgorithm):
+    """
+    Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
+
+    A subclass gives the policy that proposes, and a :meth:`train` that composes the steps below.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, ...)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate of the optimizers, above 0;
+        it can be a function of the current progress remaining (from 1 to 0)
+    :param qf_learning_rate: Learning rate of the critics (and of what imitates them); ``learning_rate`` if None
+    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size``
+    :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
+    :param batch_size: Minibatch size for each gradient update
+    :param tau: The soft update coefficient ("Polyak update", between 0 and 1)
+    :param gamma: The discount factor, between 0 and 1
+    :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
+        like ``(5, "step")`` or ``(2, "episode")``.
+    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``);
+        ``-1`` means as many gradient steps as steps done in the environments during the rollout.
+    :param action_noise: Noise on the chosen action, beside that on the candidates (Algorithm 1's final ε); none by default
+    :param replay_buffer_class: Replay buffer class to use (for instance ``HerReplayBuffer``); selected if ``None``.
+        Each of SB3's is used in the version that stores the candidates, where the algorithm learns from those.
+    :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
+    :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer at a cost of more complexity.
+    :param n_steps: Number of steps of the return in the critics' targets; above 1 with the ``NStepReplayBuffer``
+    :param policy_delay: Actors and target networks are updated once every so many gradient steps
+    :param target_policy_noise: Standard deviation of Gaussian noise on the target action (TD3's smoothing); 0 for none
+    :param target_noise_clip: Limit for the absolute value of that noise
+    :param max_grad_norm: Largest gradient norm of the actors, of the critics, of the surrogates; None for no limit
+    :param exploration_noise: Noise on every candidate while collecting: ``"ou"`` (Ornstein-Uhlenbeck, restarted with
+        every episode), ``"gaussian"`` or None
+    :param exploration_noise_std: Scale of that noise in units of the action space scaled to [-1, 1];
+        None for the paper's 0.2 (``"ou"``) and 0.1 (``"gaussian"``)
+    :param exploration_noise_scale: What it is multiplied by: a number, or a line over environment steps
+        ``(initial value, final value, steps)``
+    :param selection_epsilon: Probability of taking a random candidate instead of the best while collecting: a number,
+        or a line over environment steps
+    :param stats_window_size: Window size for the rollout logging, in episodes
+    :param tensorboard_log: the log location for tensorboard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
+        debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run.
+        Setting it to auto, the code will be run on the GPU if possible.
+    :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
+    :raises ValueError: if an argument is out of its range, or the action space is unbounded
+    """
+
+    policy_class_required: ClassVar[type[MaximizerPolicy]] = MaximizerPolicy
+    policy: MaximizerPolicy
+    actor: BasePolicy
+    actor_target: BasePolicy
+    critic: CandidateCritic
+    critic_target: CandidateCritic
+    candidate_noise: CandidateNoise | None
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        qf_learning_rate: float | Schedule | None = None,
+        buffer_size: int = 500_000,
+        learning_starts: int = 10_000,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        action_noise: ActionNoise | None = None,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        policy_delay: int = 2,
+        target_policy_noise: float = 0.0,
+        target_noise_clip: float = 0.5,
+        max_grad_norm: float | None = 1.0,
+        exploration_noise: str | None = "ou",
+        exploration_noise_std: float | None = None,
+        exploration_noise_scale: StepSchedule = (1.0, 0.01, 500_000),
+        selection_epsilon: StepSchedule = 0.0,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+    ):
+        name = type(self).__name__
+        if isinstance(policy, type) and not issubclass(policy, self.policy_class_required):
+            raise TypeError(f"policy={policy.__name__} is not a {name} policy: it must be one of {name}'s own.")
+        for rate_name, rate in (("learning_rate", learning_rate), ("qf_learning_rate", qf_learning_rate)):
+            if not (callable(rate) or (rate is None and rate_name == "qf_learning_rate")):
+                check_number(rate_name, rate, above=True)
+        check_integer("batch_size", batch_size, low=1)
+        check_integer("buffer_size", buffer_size, low=1)
+        if buffer_size < batch_size:
+            raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least batch_size={batch_size}.")
+        check_integer("learning_starts", learning_starts, low=0)
+        check_number("tau", tau, high=1.0)
+        check_number("gamma", gamma, high=1.0)
+        check_integer("gradient_steps", gradient_steps, low=-1)
+        check_integer("n_steps", n_steps, low=1)
+        check_integer("policy_delay", policy_delay, low=1)
+        check_number("target_policy_noise", target_policy_noise)
+        check_number("target_noise_clip", target_noise_clip)
+        if max_grad_norm is not None:
+            check_number("max_grad_norm", max_grad_norm, above=True)
+        check_choice("exploration_noise", exploration_noise, EXPLORATION_NOISES)
+        if exploration_noise_std is not None:
+            check_number("exploration_noise_std", exploration_noise_std)
+        check_step_schedule("exploration_noise_scale", exploration_noise_scale)
+        check_step_schedule("selection_epsilon", selection_epsilon, high=1.0)
+        if env is not None:
+            env = maybe_make_env(env, verbose)
+            check_box(env.action_space, name)
+            if n_steps > 1 and isinstance(env.observation_space, spaces.Dict):
+                raise ValueError(f"n_steps={n_steps}: n-step returns need SB3's NStepReplayBuffer, which has no Dict version.")
+
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            action_noise=action_noise,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=(spaces.Box,),
+            support_multi_env=True,
+        )
+        self.qf_learning_rate = qf_learning_rate
+        self.policy_delay = policy_delay
+        self.target_policy_noise = target_policy_noise
+        self.target_noise_clip = target_noise_clip
+        self.max_grad_norm = max_grad_norm
+        self.exploration_noise = exploration_noise
+        self.exploration_noise_std = exploration_noise_std
+        self.exploration_noise_scale = exploration_noise_scale
+        self.selection_epsilon = selection_epsilon
+
+    # Set up
+
+    @property
+    def n_candidates(self) -> int:
+        """Number of candidates that the policy proposes."""
+        raise NotImplementedError
+
+    @property
+    def learns_from_candidates(self) -> bool:
+        """Whether the replay buffer has to store the candidates."""
+        return False
+
+    def _policy_arguments(self) -> dict[str, Any]:
+        """:return: What the policy's constructor takes besides the spaces and the learning rate"""
+        return self.policy_kwargs
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self.action_dim = get_action_dim(self.action_space)
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_replay_buffer()
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, **self._policy_arguments()
+        ).to(self.device)
+        self._convert_train_freq()
+        self._create_aliases()
+        self.candidate_noise = make_candidate_noise(
+            self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
+        )
+        # Running statistics, which the target networks copy
+        self.batch_norm_stats = get_parameters_by_name(self.actor, ["running_"])
+        self.batch_norm_stats += get_parameters_by_name(self.critic, ["running_"])
+        self.batch_norm_stats_target = get_parameters_by_name(self.actor_target, ["running_"])
+        self.batch_norm_stats_target += get_parameters_by_name(self.critic_target, ["running_"])
+
+    def _setup_lr_schedule(self) -> None:
+        super()._setup_lr_schedule()
+        self.qf_lr_schedule = self.lr_schedule
+        if self.qf_learning_rate is not None:
+            self.qf_lr_schedule = FloatSchedule(self.qf_learning_rate)
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        buffer_class = self.replay_buffer_class
+        if buffer_class is None:
+            buffer_class = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
+            if self.n_steps > 1:
+                buffer_class = NStepReplayBuffer
+        buffer_kwargs = self.replay_buffer_kwargs.copy()
+        if issubclass(buffer_class, NStepReplayBuffer) and self.n_steps > 1:
+            buffer_kwargs = {"n_steps": self.n_steps, "gamma": self.gamma, **buffer_kwargs}
+        elif self.n_steps > 1:
+            raise ValueError(f"n_steps={self.n_steps} needs an NStepReplayBuffer: {buffer_class.__name__} is none.")
+        if issubclass(buffer_class, HerReplayBuffer):
+            if self.env is None:
+                raise ValueError("env=None: HerReplayBuffer computes rewards by the environment, so one must be passed.")
+            buffer_kwargs["env"] = self.env
+        if self.learns_from_candidates:
+            buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
+            if issubclass(buffer_class, CandidateStorage):
+                buffer_kwargs["n_candidates"] = self.n_candidates
+        return buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **buffer_kwargs,
+        )
+
+    def _create_aliases(self) -> None:
+        self.actor = self.policy.actor
+        self.actor_target = self.policy.actor_target
+        self.critic = self.policy.critic
+        self.critic_target = self.policy.critic_target
+
+    def load_replay_buffer(
+        self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True
+    ) -> None:
+        super().load_replay_buffer(path, truncate_last_traj)
+        buffer = self.replay_buffer
+        if isinstance(buffer, CandidateStorage) and buffer.n_candidates != self.n_candidates:
+            raise ValueError(
+                f"path={path!r}: the replay buffer holds {buffer.n_candidates} candidates per transition, "
+                f"but the policy proposes {self.n_candidates}."
+            )
+
+    # Act and store
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Take the best of the perturbed proposals (Algorithm 1, "Select Action"), or a random action while warming up.
+
+        :param learning_starts: Number of steps before learning for the warm-up phase.
+        :param action_noise: Noise on the chosen action
+        :param n_envs: Number of environments
+        :return: actions to take in the environments, and what the replay buffer stores: those actions scaled
+            to [-1, 1] and the candidates, (n_envs, (1 + n_candidates) * action_dim), or without the latter
+        """
+        if self.num_timesteps < learning_starts:
+            action, scaled_action = super()._sample_action(learning_starts, action_noise, n_envs)
+            candidates = None
+        else:
+            chosen, candidates = self._explore()
+            if action_noise is not None:
+                chosen = np.clip(chosen + action_noise().reshape(chosen.shape), -1, 1)
+            scaled_action = chosen.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
+            action = self.policy.unscale_action(scaled_action)
+
+        if not isinstance(self.replay_buffer, CandidateStorage):
+            return action, scaled_action
+        if candidates is None:
+            candidates = np.random.uniform(-1, 1, size=(n_envs, self.n_candidates, self.action_dim))
+        return action, self.replay_buffer.pack(scaled_action, candidates)
+
+    def _explore(self) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :return: The chosen actions, (n_envs, action_dim), and the candidates that they were chosen from,
+            (n_envs, n_candidates, action_dim), all scaled to [-1, 1]
+        """
+        obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        with th.no_grad():
+            candidates = self.policy.propose(obs)
+            if self.candidate_noise is not None:
+                noise = self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps)
+                candidates = (candidates + obs_as_tensor(noise.astype(np.float32), self.device)).clamp(-1, 1)
+            chosen = candidates[:, 0] if self.n_candidates == 1 else self.policy.maximize(obs, candidates)[0]
+        proposals, actions = candidates.cpu().numpy(), chosen.cpu().numpy()
+
+        epsilon = value_at(self.selection_epsilon, self.num_timesteps)
+        if epsilon > 0:
+            bypass = np.random.random(len(actions)) < epsilon
+            random_choice = np.random.randint(self.n_candidates, size=len(actions))
+            actions = np.where(bypass[:, None], proposals[np.arange(len(actions)), random_choice], actions)
+        return actions, proposals
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        if self.candidate_noise is not None:
+            self.candidate_noise.reset(dones)
+
+    # The steps of an update, which a subclass's ``train`` composes
+
+    def batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
+        """
+        The frame of :meth:`train`: one batch per gradient step; what is recorded meanwhile is logged at the end.
+
+        :param gradient_steps: Number of gradient steps
+        :param batch_size: Number of transitions in each batch
+        :return: Batches of transitions
+        """
+        # Switch to train mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        self._recorded: dict[str, list[th.Tensor]] = {}
+        for _ in range(gradient_steps):
+            self._n_updates += 1
+            yield self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, values in self._recorded.items():
+            self.logger.record(f"train/{name}", th.stack(values).mean().item())
+
+    def _update_learning_rates(self) -> None:
+        self._update_learning_rate(self.actor.optimizer)
+        update_learning_rate(self.critic.optimizer, self.qf_lr_schedule(self._current_progress_remaining))
+
+    @property
+    def policy_is_due(self) -> bool:
+        """Whether this gradient step updates the actors and the targets too (TD3's delayed policy updates)."""
+        return self._n_updates % self.policy_delay == 0
+
+    def record(self, name: str, value: th.Tensor) -> None:
+        """
+        Remember a value of this gradient step; their mean is logged as ``train/name`` at the end of :meth:`train`.
+
+        :param name: Name of the value
+        :param value: A scalar; it stays on its device until then
+        """
+        self._recorded.setdefault(name, []).append(value.detach())
+
+    def target_q_values(self, batch: Batch) -> th.Tensor:
+        """
+        The Bellman target y = r + γ min(Q', Q_2')(s', μ_M(s')): the target actors propose, the online Q picks.
+
+        :param batch: Transitions
+        :return: Targets without gradient, (batch, 1)
+        """
+        # For n-step replay, discount factor is gamma**n_steps (when no early termination)
+        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        with th.no_grad():
+            candidates = self.actor_target(batch.next_observations)
+            if candidates.shape[1] == 1:
+                next_actions = candidates[:, 0]
+            else:
+                next_actions, picked, q_values = self.policy.maximize(batch.next_observations, candidates)
+                self._record_choice(picked, q_values)
+            if self.target_policy_noise > 0:
+                noise = th.randn_like(next_actions) * self.target_policy_noise
+                next_actions = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
+            next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1)
+            next_q_values, _ = th.min(next_q_values, dim=1, keepdim=True)
+            return batch.rewards + (1 - batch.dones) * discounts * next_q_values
+
+    def _record_choice(self, picked: th.Tensor, q_values: th.Tensor) -> None:
+        for i in range(q_values.shape[1]):
+            self.record(f"candidate_share_{i}", (picked == i).float().mean())
+        self.record("q_gain", (q_values.gather(1, picked) - q_values[:, :1]).mean())
+
+    def critic_loss(self, batch: Batch) -> th.Tensor:
+        """
+        The Bellman error of Eq. 1, summed over the critics.
+
+        :param batch: Transitions
+        :return: A scalar
+        """
+        target_q_values = self.target_q_values(batch)
+        current_q_values = self.critic(batch.observations, batch.actions)
+        loss = th.stack([F.mse_loss(current_q, target_q_values) for current_q in current_q_values]).sum()
+        self.record("critic_loss", loss)
+        return loss
+
+    def minimize(self, module: BaseModel, loss: th.Tensor) -> None:
+        """
+        One optimizer step: only the module's own parameters receive a gradient.
+
+        :param module: What learns
+        :param loss: A scalar
+        """
+        parameters = [parameter for group in module.optimizer.param_groups for parameter in group["params"]]
+        module.optimizer.zero_grad()
+        loss.backward(inputs=parameters)
+        if self.max_grad_norm is not None:
+            th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        module.optimizer.step()
+
+    def sync_targets(self) -> None:
+        """Move the target networks towards the online ones (Polyak), and copy the running statistics."""
+        polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+        polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
+        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+
+    # Learn, save and load
+
+    def learn(
+        self: SelfMaximizerAlgorithm,
+        total_timesteps: float,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfMaximizerAlgorithm:
+        """
+        :param total_timesteps: The total number of samples (env steps) to train on; a whole number, 3e6 as well as 3000000
+        :param callback: callback(s) called at every step with state of the algorithm.
+        :param log_interval: for on-policy algos (e.g., PPO, A2C, ...) this is the number of episodes between two logs
+        :param tb_log_name: the name of the run for TensorBoard logging; the algorithm's by default
+        :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
+        :param progress_bar: Display a progress bar using tqdm and rich.
+        :return: the trained model
+        :raises TypeError: if ``total_timesteps`` is not a number
+        :raises ValueError: if it is negative or not whole
+        """
+        check_number("total_timesteps", total_timesteps)
+        if total_timesteps != int(total_timesteps):
+            raise ValueError(f"total_timesteps={total_timesteps!r} is not whole: it must be a number of environment steps.")
+        return super().learn(
+            total_timesteps=int(total_timesteps),
+            callback=callback,
+            log_interval=log_interval,
+            tb_log_name=tb_log_name or type(self).__name__,
+            reset_num_timesteps=reset_num_timesteps,
+            progress_bar=progress_bar,
+        )
+
+    def _excluded_save_params(self) -> list[str]:
+        own = ["actor", "actor_target", "critic", "critic_target", "candidate_noise", "_recorded"]
+        return [*super()._excluded_save_params(), *own, "batch_norm_stats", "batch_norm_stats_target"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "actor.optimizer", "critic.optimizer"], []

@@ -1,0 +1,172 @@
+"""Several networks of one shape as one stack of weights, evaluated in one batched matrix product."""
+
+from itertools import pairwise
+
+import torch as th
+from torch import nn
+from torch.nn import functional as F
+
+ALL = slice(None)
+
+
+class StackedLinear(nn.Module):
+    """
+    ``n_networks`` linear layers, y_i = x_i W_i + b_i, as one batched product.
+
+    :param n_networks: Number of layers in the stack
+    :param input_dim: Number of inputs of each
+    :param output_dim: Number of outputs of each
+    """
+
+    def __init__(self, n_networks: int, input_dim: int, output_dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(th.empty(n_networks, input_dim, output_dim))
+        self.bias = nn.Parameter(th.zeros(n_networks, output_dim))
+        for matrix in self.weight.data:
+            nn.init.xavier_uniform_(matrix)
+
+    def forward(self, x: th.Tensor, nets: slice = ALL) -> th.Tensor:
+        """
+        :param x: Inputs, one row of the first dimension per selected network; (n, batch, ..., input_dim)
+        :param nets: Which networks of the stack to evaluate
+        :return: (n, batch, ..., output_dim)
+        """
+        rows = x.flatten(1, -2)
+        y = th.baddbmm(self.bias[nets].unsqueeze(1), rows, self.weight[nets])
+        return y.unflatten(1, x.shape[1:-1])
+
+
+class StackedLayerNorm(nn.Module):
+    """
+    ``n_networks`` layer normalisations, each with a scale and a shift of its own.
+
+    :param n_networks: Number of normalisations in the stack
+    :param dim: Number of units normalised together
+    """
+
+    def __init__(self, n_networks: int, dim: int):
+        super().__init__()
+        self.weight = nn.Parameter(th.ones(n_networks, dim))
+        self.bias = nn.Parameter(th.zeros(n_networks, dim))
+
+    def forward(self, x: th.Tensor, nets: slice = ALL) -> th.Tensor:
+        """
+        :param x: (n, batch, ..., dim)
+        :param nets: Which networks of the stack to evaluate
+        :return: (n, batch, ..., dim)
+        """
+        normalized = F.layer_norm(x, x.shape[-1:])
+        return th.addcmul(per_row(self.bias[nets], x), per_row(self.weight[nets], x), normalized)
+
+
+class StackedFiLM(nn.Module):
+    """
+    Feature-wise linear modulation (paper, §13.4): h·γ(z) + β(z), one generator of γ and β per network.
+    It starts near the identity: the bias of γ is one and that of β is zero.
+
+    :param n_networks: Number of generators in the stack
+    :param summary_dim: Size of the summary z
+    :param dim: Number of modulated units
+    """
+
+    def __init__(self, n_networks: int, summary_dim: int, dim: int):
+        super().__init__()
+        self.gamma = StackedLinear(n_networks, summary_dim, dim)
+        self.beta = StackedLinear(n_networks, summary_dim, dim)
+        nn.init.ones_(self.gamma.bias)
+
+    def forward(self, hidden: th.Tensor, summary: th.Tensor, nets: slice = ALL) -> th.Tensor:
+        """
+        :param hidden: (n, batch, ..., dim)
+        :param summary: (n, batch, summary_dim)
+        :param nets: Which networks of the stack to evaluate
+        :return: (n, batch, ..., dim)
+        """
+        gamma, beta = self.gamma(summary, nets), self.beta(summary, nets)
+        return th.addcmul(per_row(beta, hidden), per_row(gamma, hidden), hidden)
+
+
+class StackedMLP(nn.Module):
+    """
+    ``n_networks`` multi-layer perceptrons of one shape.
+
+    Each hidden layer is linear, (layer normalisation,) activation, (feature-wise linear modulation).
+
+    :param n_networks: Number of networks in the stack
+    :param input_dim: Number of inputs of each
+    :param output_dim: Number of outputs of each
+    :param net_arch: Sizes of the hidden layers
+    :param activation_fn: Activation function
+    :param layer_norm: Whether to normalise every hidden layer
+    :param film_dim: Size of the summary that modulates every hidden activation; 0 for no modulation
+    """
+
+    def __init__(
+        self,
+        n_networks: int,
+        input_dim: int,
+        output_dim: int,
+        net_arch: list[int],
+        activation_fn: type[nn.Module] = nn.ReLU,
+        layer_norm: bool = False,
+        film_dim: int = 0,
+    ):
+        super().__init__()
+        sizes = [input_dim, *net_arch]
+        self.hidden = nn.ModuleList(StackedLinear(n_networks, n_in, n_out) for n_in, n_out in pairwise(sizes))
+        self.norms = nn.ModuleList(StackedLayerNorm(n_networks, dim) for dim in net_arch if layer_norm)
+        self.films = nn.ModuleList(StackedFiLM(n_networks, film_dim, dim) for dim in net_arch if film_dim > 0)
+        self.activation = activation_fn()
+        self.output = StackedLinear(n_networks, sizes[-1], output_dim)
+
+    def forward(self, x: th.Tensor, nets: slice = ALL, summary: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param x: (n, batch, ..., input_dim)
+        :param nets: Which networks of the stack to evaluate
+        :param summary: (n, batch, film_dim), when the networks are modulated
+        :return: (n, batch, ..., output_dim)
+        """
+        for i, layer in enumerate(self.hidden):
+            x = layer(x, nets)
+            if self.norms:
+                x = self.norms[i](x, nets)
+            x = self.activation(x)
+            if self.films:
+                x = self.films[i](x, summary, nets)
+        return self.output(x, nets)
+
+
+def per_row(values: th.Tensor, like: th.Tensor) -> th.Tensor:
+    """Put singleton dimensions before the last of ``values`` (n, ..., dim) until it broadcasts with ``like``."""
+    while values.dim() < like.dim():
+        values = values.unsqueeze(-2)
+    return values
+
+
+def initialize_weights(module: nn.Module, scheme: str, output_layers: list[StackedLinear]) -> None:
+    """
+    Initialise every stacked linear layer of a module by one of the paper's schemes (§14.7); biases are left alone.
+
+    ``orthogonal`` gives the hidden layers orthogonal weights and shrinks the output layers by 1e-3, so that
+    proposals start near the middle of the action space; ``xavier`` is Glorot's uniform; ``random`` is N(0, 1);
+    ``add`` is ``xavier`` plus 0.5 N(0, 1).
+
+    :param module: The module whose layers are initialised
+    :param scheme: One of :data:`INITS`
+    :param output_layers: Those of its layers that are a network's last
+    """
+    for layer in module.modules():
+        if not isinstance(layer, StackedLinear):
+            continue
+        for weight in layer.weight.data:
+            if scheme == "orthogonal":
+                nn.init.orthogonal_(weight, gain=1e-3 if layer in output_layers else 1.0)
+            elif scheme == "random":
+                nn.init.normal_(weight)
+            else:
+                nn.init.xavier_uniform_(weight)
+                if scheme == "add":
+                    weight.add_(th.randn_like(weight), alpha=0.5)
+
+
+INITS = ("orthogonal", "xavier", "random", "add")

@@ -1,0 +1,148 @@
+"""
+Restricted actions (paper, §5 and §11.3.1): only actions within some balls have their effect.
+
+The valid set of the paper's tasks is a mixture of balls in the unit cube, the same for every state and seed.
+"""
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_savo.common.checks import check_box
+
+
+class RestrictedAction(gym.Wrapper):
+    """
+    Replace every action outside a union of balls.
+
+    The balls lie in the unit cube, on which the action space is mapped affinely: 0 is its lower bound, 1 its upper. An
+    action is valid if its distance to a centre is strictly below that ball's radius. ``info["valid_action"]`` says of every
+    step whether the action was simulated as given.
+
+    :param env: An environment with a bounded ``Box`` action space
+    :param centers: Centres of the balls in the unit cube, (n_balls, action_dim)
+    :param radii: Radii of the balls, above 0; one number, or (n_balls,)
+    :param invalid_action: What is simulated in place of an invalid action, in the units of the action space; a number for
+        all dimensions, or an action
+    :param invalid_reward: Reward of a step whose action was invalid; None for the reward of what was simulated instead
+    :param exempt_first_step: Whether the first action of an episode is simulated whatever it is
+    :raises TypeError: if the action space is not a ``Box`` of floats
+    :raises ValueError: if the action space is unbounded, the balls have wrong shapes or values, none of them reaches into
+        the unit cube, or ``invalid_action`` is not in the action space
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        centers: np.ndarray,
+        radii: np.ndarray | float,
+        invalid_action: np.ndarray | float = 0.0,
+        invalid_reward: float | None = None,
+        exempt_first_step: bool = False,
+    ):
+        super().__init__(env)
+        check_box(env.action_space, type(self).__name__)
+        assert isinstance(env.action_space, spaces.Box)
+        space = env.action_space
+        self.low, self.width = space.low.ravel().astype(float), (space.high - space.low).ravel().astype(float)
+
+        self.centers = np.asarray(centers, dtype=float)
+        if self.centers.ndim != 2 or len(self.centers) == 0 or self.centers.shape[1] != self.low.size:
+            raise ValueError(
+                f"centers has the shape {self.centers.shape}: it must be (n_balls, {self.low.size}), "
+                "one column per dimension of the action space."
+            )
+        if np.shape(radii) not in ((), (len(self.centers),)):
+            raise ValueError(f"radii has the shape {np.shape(radii)}: it must be one number or ({len(self.centers)},).")
+        self.radii = np.broadcast_to(np.asarray(radii, dtype=float), len(self.centers))
+        if not (np.isfinite(self.centers).all() and np.isfinite(self.radii).all() and (self.radii > 0).all()):
+            raise ValueError("centers must be finite, and radii finite and above 0.")
+        nearest_in_cube = self.centers.clip(0, 1)
+        if not (np.linalg.norm(self.centers - nearest_in_cube, axis=1) < self.radii).any():
+            raise ValueError("centers and radii: no ball reaches into the unit cube, so no action would be valid.")
+
+        self.invalid_action = np.broadcast_to(np.asarray(invalid_action, dtype=space.dtype), space.shape)
+        if not space.contains(np.array(self.invalid_action)):
+            raise ValueError(f"invalid_action={invalid_action!r} is not in the action space {space}.")
+        self.invalid_reward = invalid_reward
+        self.exempt_first_step = exempt_first_step
+        self._first_step = True
+
+    def is_valid(self, actions: np.ndarray) -> np.ndarray:
+        """
+        :param actions: One action, or several along the first dimensions, in the units of the action space
+        :return: Whether each is in the valid set
+        """
+        assert self.action_space.shape is not None
+        actions = np.asarray(actions, dtype=float)
+        n_leading = actions.ndim - len(self.action_space.shape)
+        points = (actions.reshape(*actions.shape[:n_leading], 1, -1) - self.low) / self.width
+        return (((points - self.centers) ** 2).sum(axis=-1) < self.radii**2).any(axis=-1)
+
+    def coverage(self, n_samples: int = 100_000, seed: int = 0) -> float:
+        """
+        :param n_samples: Number of uniformly random actions
+        :param seed: Their seed
+        :return: Estimated share of the action space that is valid
+        """
+        rng = np.random.default_rng(seed)
+        valid = 0
+        for chunk in np.array_split(np.arange(n_samples), max(1, n_samples // 10_000)):
+            unit = rng.random((len(chunk), self.low.size))
+            valid += self.is_valid((self.low + unit * self.width).reshape(-1, *self.action_space.shape)).sum()  # type: ignore[misc]
+        return valid / n_samples
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        self._first_step = True
+        return self.env.reset(**kwargs)
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        exempt = self.exempt_first_step and self._first_step
+        self._first_step = False
+        valid = exempt or bool(self.is_valid(action))
+        obs, reward, terminated, truncated, info = self.env.step(action if valid else self.invalid_action.copy())
+        if not valid and self.invalid_reward is not None:
+            reward = self.invalid_reward
+        return obs, reward, terminated, truncated, {**info, "valid_action": valid}
+
+
+def paper_balls(action_dim: int) -> tuple[np.ndarray, float]:
+    """
+    The paper's valid set: 33 balls per dimension, each of the volume (0.6 / 33) m with m = 3 for one dimension, 1.65 for
+    three, and 1 otherwise.
+
+    :param action_dim: Number of dimensions of the action space, D
+    :return: Centres, (33 D, D), and the radius of every ball
+    """
+    centers = np.random.RandomState(123).random_sample((33 * action_dim, action_dim))
+    volume = 0.6 / 33 * {1: 3.0, 3: 1.65}.get(action_dim, 1.0)
+    unit_ball = math.pi ** (action_dim / 2) / math.gamma(action_dim / 2 + 1)
+    return centers, (volume / unit_ball) ** (1 / action_dim)
+
+
+def make_restricted(env_id: str, invalid_reward: float | None = None, **kwargs: Any) -> RestrictedAction:
+    """
+    One of Gymnasium's MuJoCo tasks with the paper's valid set. In place of an invalid action the pendulums get -1, except at
+    the first step of an episode, so that choosing invalid actions is no way to stand still; the others get 0.
+
+    :param env_id: Gymnasium's name of the task
+    :param invalid_reward: Reward of a step whose action was invalid; None for the reward of what was simulated instead
+        (the paper's text; the authors' code used -10)
+    :param kwargs: What the task takes
+    :return: The restricted task, without a time limit
+    """
+    env = gym.make(env_id, max_episode_steps=-1, disable_env_checker=True, **kwargs)
+    assert isinstance(env.action_space, spaces.Box)
+    centers, radius = paper_balls(env.action_space.shape[0])
+    is_pendulum = "Pendulum" in env_id
+    return RestrictedAction(
+        env,
+        centers,
+        radius,
+        invalid_action=-1.0 if is_pendulum else 0.0,
+        invalid_reward=invalid_reward,
+        exempt_first_step=is_pendulum,
+    )

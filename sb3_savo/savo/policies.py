@@ -1,0 +1,353 @@
+"""SAVO's policy: the chain of actors that proposes, and the surrogates that its later actors ascend."""
+
+from typing import Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from sb3_savo.common.conditioning import ConditionedMLP
+from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
+
+
+class ActorChain(BasePolicy):
+    """
+    The successive actors: a_0 = μ(s) and a_i = ν_i(s; a_<i) (paper, §4.2.3), on one features extractor.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param net_arch: Sizes of every actor's hidden layers
+    :param features_extractor: Network to extract features
+    :param features_dim: Number of features
+    :param activation_fn: Activation function
+    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
+    :param n_actors: Number of actors, μ and the ν_i
+    :param layer_norm: Whether to normalise every hidden layer
+    :param joint_action: Propose all actions at once by one actor with n_actors * action_dim outputs ("+ Joint Action")
+    :param init: How to initialise the weights
+    :param conditioning: How the ν_i see the earlier actions; see :class:`ConditionedMLP`
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        n_actors: int = 3,
+        layer_norm: bool = True,
+        joint_action: bool = False,
+        init: str = "orthogonal",
+        conditioning: dict[str, Any] | None = None,
+    ):
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+            squash_output=True,
+        )
+        self.constructor_kwargs = {
+            "net_arch": net_arch,
+            "features_extractor": features_extractor,
+            "features_dim": features_dim,
+            "activation_fn": activation_fn,
+            "n_actors": n_actors,
+            "layer_norm": layer_norm,
+            "joint_action": joint_action,
+            "init": init,
+            "conditioning": conditioning,
+        }
+        self.n_actors = n_actors
+        self.action_dim = get_action_dim(action_space)
+        n_outputs = n_actors * self.action_dim if joint_action else self.action_dim
+        self.mu = StackedMLP(1, features_dim, n_outputs, net_arch, activation_fn, layer_norm=layer_norm)
+        self.nu: ConditionedMLP | None = None
+        output_layers = [self.mu.output]
+        if n_actors > 1 and not joint_action:
+            self.nu = ConditionedMLP(
+                n_actors - 1,
+                features_dim,
+                self.action_dim,
+                net_arch,
+                features_dim,
+                self.action_dim,
+                activation_fn,
+                layer_norm=layer_norm,
+                **(conditioning or {}),
+            )
+            output_layers.append(self.nu.net.output)
+        initialize_weights(self, init, output_layers)
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
+        """
+        return self.propose(self.extract_features(obs, self.features_extractor))
+
+    def propose(self, features: th.Tensor) -> th.Tensor:
+        """
+        :param features: (batch, features_dim)
+        :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
+        """
+        proposals = self._first(features)
+        while proposals.shape[1] < self.n_actors:
+            i = proposals.shape[1]
+            proposals = th.cat([proposals, self._successors(features, proposals, slice(i - 1, i))], dim=1)
+        return proposals
+
+    def propose_detached(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+        """
+        The chain for learning: each proposal has a gradient to its own actor only, since the earlier actions that it is
+        conditioned on are constants. (They are found first, so that all the successors then run as one.)
+
+        :param obs: Observations, (batch, ...)
+        :return: The proposals as constants, and the same with their gradients; (batch, n_actors, action_dim) each
+        """
+        features = self.extract_features(obs, self.features_extractor)
+        if self.nu is None:
+            proposals = self._first(features)
+            return proposals.detach(), proposals
+        with th.no_grad():
+            constants = self.propose(features)
+        return constants, th.cat([self._first(features), self._successors(features, constants[:, :-1])], dim=1)
+
+    def _first(self, features: th.Tensor) -> th.Tensor:
+        return th.tanh(self.mu(features.unsqueeze(0)).squeeze(0)).unflatten(1, (-1, self.action_dim))
+
+    def _successors(self, features: th.Tensor, earlier: th.Tensor, nets: slice = ALL) -> th.Tensor:
+        assert self.nu is not None
+        n_networks = len(range(self.nu.n_networks)[nets])
+        inputs = features.expand(n_networks, -1, -1)
+        return th.tanh(self.nu(inputs, features, earlier, nets)).transpose(0, 1)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        # The chain alone cannot say which proposal is best: the critic does, in the policy
+        return self._first(self.extract_features(observation, self.features_extractor))[:, 0]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.constructor_kwargs}
+
+
+class Surrogates(BaseModel):
+    """
+    The learned surrogates Ψ̂_i(s, a; a_<i), i = 1 … n_actors - 1 (paper, §4.2.2), on one features extractor.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param net_arch: Sizes of every surrogate's hidden layers
+    :param features_extractor: Network to extract features
+    :param features_dim: Number of features
+    :param activation_fn: Activation function
+    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
+    :param n_surrogates: Number of surrogates
+    :param share_features_extractor: Whether the features extractor is the actor's, and so not learned here
+    :param init: How to initialise the weights
+    :param conditioning: How the surrogates see the anchors; see :class:`ConditionedMLP`
+    """
+
+    features_extractor: BaseFeaturesExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        n_surrogates: int = 2,
+        share_features_extractor: bool = False,
+        init: str = "orthogonal",
+        conditioning: dict[str, Any] | None = None,
+    ):
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        self.share_features_extractor = share_features_extractor
+        self.n_surrogates = n_surrogates
+        action_dim = get_action_dim(action_space)
+        self.psi = ConditionedMLP(
+            n_surrogates,
+            features_dim + action_dim,
+            1,
+            net_arch,
+            features_dim,
+            action_dim,
+            activation_fn,
+            **(conditioning or {}),
+        )
+        initialize_weights(self, init, [self.psi.net.output])
+
+    def forward(self, obs: PyTorchObs, anchors: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param anchors: a_0 … a_{n_surrogates-1}, of which Ψ̂_i sees those before i; (batch, n_surrogates, action_dim)
+        :param actions: The actions to evaluate each surrogate at, (n_surrogates, batch, n_actions, action_dim)
+        :return: (n_surrogates, batch, n_actions)
+        """
+        with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
+            features = self.extract_features(obs, self.features_extractor)
+        states = features[None, :, None].expand(*actions.shape[:3], -1)
+        return self.psi(th.cat([states, actions], dim=3), features, anchors).squeeze(3)
+
+
+class SAVOPolicy(MaximizerPolicy):
+    """
+    Policy class (with the actors, the critics and the surrogates) for SAVO.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param net_arch: The specification of the actor and critic networks; a surrogate is as large as a critic
+    :param activation_fn: Activation function
+    :param features_extractor_class: Features extractor to use; by default that of the policy's kind of observation
+    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
+    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
+    :param optimizer_class: The optimizer to use, ``th.optim.Adam`` by default
+    :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
+    :param n_critics: Number of critic networks to create.
+    :param share_features_extractor: Whether critic and surrogates use the actors' features extractor (which then
+        learns from the actors' loss only) or each one of their own
+    :param n_actors: Number of actors, μ and the ν_i; see :class:`SAVO` for this and the next six
+    :param surrogate: ``approximate``, ``exact`` or None
+    :param summarizer: ``deepset``, ``lstm`` or ``transformer``
+    :param modulation: ``film`` or ``mlp``
+    :param condition_on_previous: Whether actors and surrogates see the earlier actions
+    :param joint_action: Whether one actor proposes all actions at once
+    :param init: ``orthogonal``, ``xavier``, ``random`` or ``add``
+    :param layer_norm: Whether every hidden layer of the actors is normalised
+    :param pool: The DeepSet's pooling, ``mean`` or ``max``
+    :param summary_dim: Size of the summary of the earlier actions
+    """
+
+    actor: ActorChain
+    actor_target: ActorChain
+    surrogates: Surrogates | None
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        n_critics: int = 2,
+        share_features_extractor: bool = False,
+        n_actors: int = 3,
+        surrogate: str | None = "approximate",
+        summarizer: str = "deepset",
+        modulation: str = "film",
+        condition_on_previous: bool = True,
+        joint_action: bool = False,
+        init: str = "orthogonal",
+        layer_norm: bool = True,
+        pool: str = "mean",
+        summary_dim: int = 16,
+    ):
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=net_arch,
+            activation_fn=activation_fn,
+            features_extractor_class=features_extractor_class,
+            features_extractor_kwargs=features_extractor_kwargs,
+            normalize_images=normalize_images,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            n_critics=n_critics,
+            share_features_extractor=share_features_extractor,
+        )
+        self.n_actors = n_actors
+        self.surrogate = surrogate
+        self.joint_action = joint_action
+        self.init = init
+        self.layer_norm = layer_norm
+        self.conditioning = {
+            "summarizer": summarizer,
+            "modulation": modulation,
+            "condition_on_previous": condition_on_previous,
+            "pool": pool,
+            "summary_dim": summary_dim,
+        }
+        self._build(lr_schedule)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.surrogates = None
+        if self.surrogate == "approximate" and self.n_actors > 1:
+            self.surrogates = self.make_surrogates(self._shared_extractor(self.actor))
+            self.surrogates.optimizer = self.make_optimizer(self.surrogates, lr_schedule)
+
+    def make_actor(self) -> ActorChain:
+        return ActorChain(
+            **self._update_features_extractor(self.actor_kwargs),
+            n_actors=self.n_actors,
+            layer_norm=self.layer_norm,
+            joint_action=self.joint_action,
+            init=self.init,
+            conditioning=self.conditioning,
+        ).to(self.device)
+
+    def make_surrogates(self, features_extractor: BaseFeaturesExtractor | None = None) -> Surrogates:
+        """
+        :param features_extractor: Features extractor to share; None for a new one
+        :return: New surrogates
+        """
+        kwargs = {name: value for name, value in self.critic_kwargs.items() if name != "n_critics"}
+        return Surrogates(
+            **self._update_features_extractor(kwargs, features_extractor),
+            n_surrogates=self.n_actors - 1,
+            init=self.init,
+            conditioning=self.conditioning,
+        ).to(self.device)
+
+    def set_training_mode(self, mode: bool) -> None:
+        super().set_training_mode(mode)
+        if self.surrogates is not None:
+            self.surrogates.set_training_mode(mode)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "n_actors": self.n_actors,
+            "surrogate": self.surrogate,
+            "joint_action": self.joint_action,
+            "init": self.init,
+            "layer_norm": self.layer_norm,
+            **self.conditioning,
+        }
+
+
+MlpPolicy = SAVOPolicy
+
+
+class CnnPolicy(SAVOPolicy):
+    """:class:`SAVOPolicy` for image observations: features by ``NatureCNN``."""
+
+    default_features_extractor_class: ClassVar[type[BaseFeaturesExtractor]] = NatureCNN
+
+
+class MultiInputPolicy(SAVOPolicy):
+    """:class:`SAVOPolicy` for Dict observations: features by ``CombinedExtractor``."""
+
+    default_features_extractor_class: ClassVar[type[BaseFeaturesExtractor]] = CombinedExtractor

@@ -1,0 +1,86 @@
+"""What each of the RL Zoo's modules lacks to know our algorithms, added once the module was executed."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+import sb3_savo
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {algorithm.__name__.lower(): algorithm for algorithm in (sb3_savo.SAVO,)}
+
+
+def hyperparams_file(algo: str) -> Path:
+    """
+    :param algo: The RL Zoo's name of one of our algorithms
+    :return: Its tuned hyperparameters, in the installed package or, in a checkout, beside it
+    """
+    package = Path(sb3_savo.__file__).parent
+    folder = package / "hyperparams"
+    return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{algo}.yml"
+
+
+def add_algorithms(utils: ModuleType) -> None:
+    """
+    Fill the RL Zoo's table of algorithms in place, before it builds its command line from it, and register the
+    environments that our hyperparameters are for.
+
+    :param utils: ``rl_zoo3.utils``
+    """
+    import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+    utils.ALGOS.update(ALGORITHMS)
+
+
+def add_samplers(hyperparams_opt: ModuleType) -> None:
+    """
+    :param hyperparams_opt: ``rl_zoo3.hyperparams_opt``
+    """
+    from sb3_savo.zoo.samplers import CONVERTERS, SAMPLERS
+
+    hyperparams_opt.HYPERPARAMS_SAMPLER.update(SAMPLERS)
+    hyperparams_opt.HYPERPARAMS_CONVERTER.update(CONVERTERS)
+
+
+def add_hyperparams(exp_manager: ModuleType) -> None:
+    """
+    Let an experiment with one of our algorithms read our hyperparameters, unless the user names a file.
+
+    :param exp_manager: ``rl_zoo3.exp_manager``
+    """
+    manager = exp_manager.ExperimentManager
+    init = manager.__init__
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def init_with_config(*args: Any, **kwargs: Any) -> None:
+        call = signature.bind(*args, **kwargs)
+        if call.arguments["algo"] in ALGORITHMS and not call.arguments.get("config"):
+            call.arguments["config"] = str(hyperparams_file(call.arguments["algo"]))
+        init(*call.args, **call.kwargs)
+
+    manager.__init__ = init_with_config
+
+
+def add_metadata(push_to_hub: ModuleType) -> None:
+    """
+    The RL Zoo imports a function by the public name that it had before huggingface_sb3 hid it.
+
+    :param push_to_hub: ``huggingface_sb3.push_to_hub``
+    """
+    if not hasattr(push_to_hub, "generate_metadata"):
+        push_to_hub.generate_metadata = push_to_hub._generate_metadata  # type: ignore[attr-defined]
+
+
+EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
+    "rl_zoo3.utils": add_algorithms,
+    "rl_zoo3.hyperparams_opt": add_samplers,
+    "rl_zoo3.exp_manager": add_hyperparams,
+    "huggingface_sb3.push_to_hub": add_metadata,
+}
