@@ -1,0 +1,265 @@
+"""SAVO's losses against slow references written straight from the paper's equations, one state at a time."""
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from sb3_savo import SAVO
+from sb3_savo.savo.savo import anchor_thresholds
+
+ENV_ID = "InvertedDoublePendulumRestricted-v5"
+BATCH = 16
+
+
+def make_model(env_id=ENV_ID, **kwargs):
+    kwargs.setdefault("policy_kwargs", {"net_arch": [32, 32]})
+    model = SAVO("MlpPolicy", env_id, learning_starts=20, buffer_size=500, batch_size=BATCH, seed=3, device="cpu", **kwargs)
+    model.learn(60)
+    spread_out(model)
+    return model
+
+
+def spread_out(model):
+    """Move all weights well away from their initial values, so that the proposals, their order and the targets differ."""
+    for parameter in model.policy.parameters():
+        parameter.data += 0.3 * th.randn_like(parameter)
+
+
+def sample(model):
+    model._recorded = {}
+    batch = model.replay_buffer.sample(BATCH)
+    return batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
+
+
+def propose(actor, s):
+    """a_0 = μ(s), a_i = ν_i(s; a_<i), for one state of shape (1, obs_dim), without the stack."""
+    actions = [th.tanh(actor.mu(s[None])[0])]
+    for i in range(actor.n_actors - 1):
+        earlier = th.stack(actions, dim=1)
+        actions.append(th.tanh(actor.nu(s[None], s, earlier, slice(i, i + 1))[0]))
+    return actions
+
+
+def surrogate(model, i, s, a, earlier):
+    """Ψ̂_i(s, a; a_<i) of one state, given exactly its i anchors."""
+    net = model.surrogates.psi
+    return net(th.cat([s, a], dim=1)[None], s, th.stack(earlier, dim=1), slice(i - 1, i))[0]
+
+
+def q_min(model, s, a):
+    return th.minimum(*model.critic(s, a))
+
+
+def test_bellman_target_and_critic_loss():
+    model = make_model()
+    batch = sample(model)
+    losses = []
+    for k in range(BATCH):
+        s, a, s_next = batch.observations[k : k + 1], batch.actions[k : k + 1], batch.next_observations[k : k + 1]
+        with th.no_grad():
+            candidates = propose(model.actor_target, s_next)
+            picked = max(candidates, key=lambda action: model.critic.q1_forward(s_next, action).item())  # noqa: B023
+            y = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * th.minimum(*model.critic_target(s_next, picked))
+        losses.append(sum((q - y) ** 2 for q in model.critic(s, a)))
+    th.testing.assert_close(model.critic_loss(batch), th.cat(losses).mean(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_actors", [2, 3, 5])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"summarizer": "lstm"},
+        {"summarizer": "transformer"},
+        {"modulation": "mlp"},
+        {"condition_on_previous": False},
+        {"policy_kwargs": {"net_arch": [32, 32], "pool": "max"}},
+    ],
+    ids=str,
+)
+def test_surrogate_loss(n_actors, options):
+    model = make_model(n_actors=n_actors, **options)
+    batch = sample(model)
+    assert batch.candidates.shape == (BATCH, n_actors, 1)
+    terms = []
+    for k in range(BATCH):
+        s, a = batch.observations[k : k + 1], batch.actions[k : k + 1]
+        stored = [batch.candidates[k : k + 1, j] for j in range(n_actors)]
+        for i in range(1, n_actors):
+            with th.no_grad():
+                tau = max(q_min(model, s, stored[j]) for j in range(i))
+                target_taken = th.maximum(q_min(model, s, a), tau)
+                target_proposed = th.maximum(q_min(model, s, stored[i]), tau)
+            terms.append((surrogate(model, i, s, a, stored[:i]) - target_taken) ** 2)
+            terms.append((surrogate(model, i, s, stored[i], stored[:i]) - target_proposed) ** 2)
+    th.testing.assert_close(model.surrogate_loss(batch), th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_actors", [2, 3, 5])
+@pytest.mark.parametrize("kind", ["approximate", "exact", None])
+def test_actor_loss(n_actors, kind):
+    model = make_model(n_actors=n_actors, surrogate=kind)
+    batch = sample(model)
+    objective = 0.0
+    for k in range(BATCH):
+        s = batch.observations[k : k + 1]
+        actions = propose(model.actor, s)
+        objective += model.critic.q1_forward(s, actions[0])
+        for i in range(1, n_actors):
+            if kind == "approximate":
+                objective += surrogate(model, i, s, actions[i], actions[:i])
+            elif kind == "exact":
+                objective += th.maximum(q_min(model, s, actions[i]), max(q_min(model, s, a) for a in actions[:i]))
+            else:
+                objective += model.critic.q1_forward(s, actions[i])
+    th.testing.assert_close(model.actor_loss(batch), -(objective / BATCH).squeeze(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["approximate", "exact", None])
+@pytest.mark.parametrize("joint_action", [False, True])
+def test_joint_and_successive_proposals(kind, joint_action):
+    model = make_model(surrogate=kind, joint_action=joint_action)
+    obs = sample(model).observations
+    constants, proposals = model.actor.propose_detached(obs)
+    th.testing.assert_close(constants, model.actor(obs))
+    th.testing.assert_close(constants, proposals.detach())
+    assert not constants.requires_grad
+    assert proposals.shape == (BATCH, 3, 1)
+
+
+def gradients(loss, parameters):
+    grads = th.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    return [grad is not None and bool(grad.abs().sum() > 0) for grad in grads]
+
+
+def test_an_actor_has_gradient_through_its_own_action_only():
+    model = make_model(n_actors=4)
+    obs = sample(model).observations
+    _, proposals = model.actor.propose_detached(obs)
+    assert not any(gradients(proposals[:, 1:].sum(), list(model.actor.mu.parameters())))
+    for i in range(3):
+        for weight in model.actor.nu.parameters():
+            grad = th.autograd.grad(proposals[:, 1 + i].sum(), weight, retain_graph=True)[0]
+            own = th.arange(len(weight)) == i
+            assert grad[own].abs().sum() > 0
+            assert grad[~own].abs().sum() == 0
+    assert not any(gradients(proposals[:, 0].sum(), list(model.actor.nu.parameters())))
+
+
+def test_a_surrogate_guides_its_own_actor_only():
+    model = make_model(n_actors=3)
+    batch = sample(model)
+    anchors, proposals = model.actor.propose_detached(batch.observations)
+    psi = model.surrogates(batch.observations, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(2))
+    for i in range(2):
+        grad = th.autograd.grad(psi[i].sum(), proposals, retain_graph=True)[0]
+        assert grad[:, 1 + i].abs().sum() > 0
+        grad[:, 1 + i] = 0
+        assert grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("module", ["critic", "surrogates", "actor"])
+def test_each_loss_changes_its_own_networks_only(module):
+    model = make_model()
+    batch = sample(model)
+    names = ("critic", "surrogates", "actor", "critic_target", "actor_target")
+    before = {name: [p.clone() for p in getattr(model, name).parameters()] for name in names}
+    loss = {"critic": model.critic_loss, "surrogates": model.surrogate_loss, "actor": model.actor_loss}[module](batch)
+    for name in names:
+        for parameter in getattr(model, name).parameters():
+            parameter.grad = None
+    model.minimize(getattr(model, module), loss)
+    for name in names:
+        changed = [not th.equal(p, q) for p, q in zip(getattr(model, name).parameters(), before[name], strict=True)]
+        has_grad = [p.grad is not None for p in getattr(model, name).parameters()]
+        assert all(changed) if name == module else not any(changed)
+        assert all(has_grad) if name == module else not any(has_grad)
+
+
+def test_gradient_norm_is_clipped_per_network():
+    model = make_model(max_grad_norm=0.01)
+    batch = sample(model)
+    losses = {model.critic: model.critic_loss, model.surrogates: model.surrogate_loss, model.actor: model.actor_loss}
+    for module, loss in losses.items():
+        model.minimize(module, 1e3 * loss(batch))
+        norm = th.stack([p.grad.norm() for p in module.parameters()]).norm()
+        assert norm == pytest.approx(0.01, rel=1e-3)
+
+
+def test_target_policy_noise_is_clipped_noise_on_the_picked_action():
+    model = make_model(n_actors=3, target_policy_noise=0.2, target_noise_clip=0.1)
+    batch = sample(model)
+    seen = []
+    model.critic_target.register_forward_hook(lambda module, args, output: seen.append(args[1]))
+    th.manual_seed(0)
+    model.target_q_values(batch)
+    with th.no_grad():
+        picked = model.policy.maximize(batch.next_observations, model.actor_target(batch.next_observations))[0]
+        th.manual_seed(0)
+        noise = (th.randn_like(picked) * 0.2).clamp(-0.1, 0.1)
+    th.testing.assert_close(seen[0], (picked + noise).clamp(-1, 1))
+    assert noise.abs().max() == pytest.approx(0.1)
+
+
+def test_anchor_thresholds():
+    q_values = th.tensor([[1.0, 3.0, 2.0, 5.0], [4.0, 0.0, 1.0, 2.0]])
+    assert anchor_thresholds(q_values).tolist() == [[1.0, 3.0, 3.0], [4.0, 4.0, 4.0]]
+
+
+class PlainReplayBuffer(ReplayBuffer):
+    """A user's own buffer, which knows nothing of candidates."""
+
+
+def test_without_stored_candidates_the_anchors_are_proposed_anew():
+    model = make_model(replay_buffer_class=PlainReplayBuffer)
+    batch = sample(model)
+    assert not hasattr(batch, "candidates")
+    with th.no_grad():
+        candidates = model.actor(batch.observations)
+    with_candidates = type("Batch", (), {**batch._asdict(), "candidates": candidates})
+    th.testing.assert_close(model.surrogate_loss(batch), model.surrogate_loss(with_candidates))
+
+
+@pytest.mark.parametrize("target_policy_noise", [0.0, 0.2])
+def test_one_actor_is_td3_value_for_value(target_policy_noise):
+    kwargs = {"learning_rate": 3e-4, "buffer_size": 1000, "batch_size": 32, "seed": 0, "device": "cpu", "learning_starts": 300}
+    kwargs["target_policy_noise"] = target_policy_noise
+    td3 = TD3("MlpPolicy", ENV_ID, policy_kwargs={"net_arch": [64, 64]}, **kwargs)
+    savo = SAVO(
+        "MlpPolicy",
+        ENV_ID,
+        n_actors=1,
+        max_grad_norm=None,
+        exploration_noise=None,
+        policy_kwargs={"net_arch": [64, 64], "layer_norm": False},
+        **kwargs,
+    )
+    for own, theirs in ((savo.actor, td3.actor), (savo.actor_target, td3.actor_target)):
+        linear = [layer for layer in theirs.mu if isinstance(layer, th.nn.Linear)]
+        for layer, reference in zip([*own.mu.hidden, own.mu.output], linear, strict=True):
+            layer.weight.data.copy_(reference.weight.data.T[None])
+            layer.bias.data.copy_(reference.bias.data[None])
+    savo.critic.load_state_dict(td3.critic.state_dict())
+    savo.critic_target.load_state_dict(td3.critic_target.state_dict())
+
+    for model in (td3, savo):
+        model.set_random_seed(1)
+        model.learn(300)
+    np.testing.assert_array_equal(td3.replay_buffer.actions, savo.replay_buffer.actions)
+    for model in (td3, savo):
+        model.set_random_seed(2)
+        model.train(200, batch_size=32)
+
+    for name in ("critic", "critic_target"):
+        for own, theirs in zip(getattr(savo, name).parameters(), getattr(td3, name).parameters(), strict=True):
+            th.testing.assert_close(own, theirs, rtol=0, atol=1e-6)
+    obs = td3.replay_buffer.sample(64).observations
+    th.testing.assert_close(savo.actor(obs)[:, 0], td3.actor(obs), rtol=0, atol=1e-6)
+    th.testing.assert_close(savo.actor_target(obs)[:, 0], td3.actor_target(obs), rtol=0, atol=1e-6)
+    assert isinstance(savo.action_space, spaces.Box)
+    keys = ("train/actor_loss", "train/critic_loss")
+    for key in keys:
+        assert savo.logger.name_to_value[key] == pytest.approx(td3.logger.name_to_value[key], rel=1e-6)
