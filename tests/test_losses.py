@@ -8,6 +8,7 @@ from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_savo import SAVO
+from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.savo.savo import anchor_thresholds
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
@@ -219,7 +220,7 @@ def test_without_stored_candidates_the_anchors_are_proposed_anew():
     assert not hasattr(batch, "candidates")
     with th.no_grad():
         candidates = model.actor(batch.observations)
-    with_candidates = type("Batch", (), {**batch._asdict(), "candidates": candidates})
+    with_candidates = CandidateReplayBufferSamples(**batch._asdict(), candidates=candidates)
     th.testing.assert_close(model.surrogate_loss(batch), model.surrogate_loss(with_candidates))
 
 

@@ -88,7 +88,7 @@ class CandidateReplayBuffer(CandidateStorage, ReplayBuffer):
     """``ReplayBuffer`` with candidates."""
 
 
-class CandidateDictReplayBuffer(CandidateStorage, DictReplayBuffer):
+class CandidateDictReplayBuffer(CandidateStorage, DictReplayBuffer):  # type: ignore[misc]
     """``DictReplayBuffer`` with candidates."""
 
 
@@ -96,7 +96,7 @@ class CandidateNStepReplayBuffer(CandidateStorage, NStepReplayBuffer):
     """``NStepReplayBuffer`` with candidates: those proposed at the first of the n steps."""
 
 
-class CandidateHerReplayBuffer(CandidateStorage, HerReplayBuffer):
+class CandidateHerReplayBuffer(CandidateStorage, HerReplayBuffer):  # type: ignore[misc]
     """``HerReplayBuffer`` with candidates: those proposed for the goal that was pursued."""
 
 

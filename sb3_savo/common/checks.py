@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ def check_integer(name: str, value: Any, low: int) -> None:
     :raises TypeError: if the value is not an integer
     :raises ValueError: if it is too small
     """
-    if isinstance(value, bool) or not isinstance(value, Integral):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be an integer of at least {low}.")
     if value < low:
         raise ValueError(f"{name}={value!r} is too small: it must be an integer of at least {low}.")
@@ -47,7 +46,7 @@ def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf
     wanted = f"a number {'above' if above else 'of at least'} {low:g}"
     if high < math.inf:
         wanted += f" and at most {high:g}"
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be {wanted}.")
     if not math.isfinite(value) or value > high or value < low or (above and value == low):
         raise ValueError(f"{name}={value!r} is out of range: it must be {wanted}.")

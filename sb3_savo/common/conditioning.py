@@ -68,9 +68,7 @@ class SequencePool(nn.Module):
         :return: (n, batch, features)
         """
         indices = range(len(self.models))[nets]
-        return th.stack(
-            [self.summarize(self.models[i], seen[:, : i + 1]) for i, seen in zip(indices, elements, strict=True)]
-        )
+        return th.stack([self.summarize(self.models[i], seen[:, : i + 1]) for i, seen in zip(indices, elements, strict=True)])
 
 
 class LSTMPool(SequencePool):

@@ -25,7 +25,6 @@ from stable_baselines3.common.type_aliases import (
 from stable_baselines3.common.utils import (
     FloatSchedule,
     get_parameters_by_name,
-    obs_as_tensor,
     polyak_update,
     update_learning_rate,
 )
@@ -99,7 +98,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
     """
 
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = MaximizerPolicy
+    policy_class_required: ClassVar[type] = MaximizerPolicy
     policy: MaximizerPolicy
     actor: BasePolicy
     actor_target: BasePolicy
@@ -149,7 +148,9 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         check_integer("batch_size", batch_size, low=1)
         check_integer("buffer_size", buffer_size, low=1)
         if buffer_size < batch_size:
-            raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least batch_size={batch_size}.")
+            raise ValueError(
+                f"buffer_size={buffer_size} is smaller than a batch: it must be at least batch_size={batch_size}."
+            )
         check_integer("learning_starts", learning_starts, low=0)
         check_number("tau", tau, high=1.0)
         check_number("gamma", gamma, high=1.0)
@@ -284,9 +285,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
 
-    def load_replay_buffer(
-        self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True
-    ) -> None:
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
         super().load_replay_buffer(path, truncate_last_traj)
         buffer = self.replay_buffer
         if isinstance(buffer, CandidateStorage) and buffer.n_candidates != self.n_candidates:
@@ -335,7 +334,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
             candidates = self.policy.propose(obs)
             if self.candidate_noise is not None:
                 noise = self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps)
-                candidates = (candidates + obs_as_tensor(noise.astype(np.float32), self.device)).clamp(-1, 1)
+                candidates = (candidates + th.as_tensor(noise, dtype=th.float32, device=self.device)).clamp(-1, 1)
             chosen = candidates[:, 0] if self.n_candidates == 1 else self.policy.maximize(obs, candidates)[0]
         proposals, actions = candidates.cpu().numpy(), chosen.cpu().numpy()
 

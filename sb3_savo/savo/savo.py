@@ -10,11 +10,11 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from torch.nn import functional as F
 
+from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
 from sb3_savo.common.exploration import StepSchedule
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
-from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.stacked import INITS
 from sb3_savo.savo.policies import ActorChain, CnnPolicy, MlpPolicy, MultiInputPolicy, SAVOPolicy, Surrogates
 
@@ -89,7 +89,7 @@ class SAVO(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = SAVOPolicy
+    policy_class_required: ClassVar[type] = SAVOPolicy
     policy: SAVOPolicy
     actor: ActorChain
     actor_target: ActorChain
@@ -240,7 +240,10 @@ class SAVO(MaximizerAlgorithm):
         """
         assert self.surrogates is not None
         with th.no_grad():
-            candidates = batch.candidates if hasattr(batch, "candidates") else self.actor(batch.observations)
+            if isinstance(batch, CandidateReplayBufferSamples):
+                candidates = batch.candidates
+            else:
+                candidates = self.actor(batch.observations)
             proposed = candidates[:, 1:]
             at = th.stack([batch.actions.unsqueeze(1).expand_as(proposed), proposed], dim=2).transpose(0, 1)
             q_values = self.min_q_values(batch.observations, th.cat([batch.actions.unsqueeze(1), candidates], dim=1))

@@ -17,7 +17,7 @@ def sample_savo_params(trial: optuna.Trial, n_actions: int, n_envs: int, additio
     :param additional_args: Whether HER is used, and its arguments
     :return: Constructor arguments of SAVO
     """
-    sampled = {
+    sampled: dict[str, Any] = {
         "one_minus_gamma": trial.suggest_float("one_minus_gamma", 0.0001, 0.03, log=True),
         "batch_size_pow": trial.suggest_int("batch_size_pow", 5, 11),
         "learning_rate": trial.suggest_float("learning_rate", 1e-5, 0.002, log=True),
