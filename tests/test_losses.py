@@ -62,7 +62,7 @@ def test_bellman_target_and_critic_loss():
         s, a, s_next = batch.observations[k : k + 1], batch.actions[k : k + 1], batch.next_observations[k : k + 1]
         with th.no_grad():
             candidates = propose(model.actor_target, s_next)
-            picked = max(candidates, key=lambda action: model.critic.q1_forward(s_next, action).item())  # noqa: B023
+            picked = max(candidates, key=lambda action: model.critic.q1_forward(s_next, action).item())
             y = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * th.minimum(*model.critic_target(s_next, picked))
         losses.append(sum((q - y) ** 2 for q in model.critic(s, a)))
     th.testing.assert_close(model.critic_loss(batch), th.cat(losses).mean(), rtol=1e-6, atol=1e-6)

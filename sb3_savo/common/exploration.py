@@ -58,7 +58,7 @@ class CandidateNoise(ABC):
     def __call__(self) -> np.ndarray:
         """:return: The next noise of every process, of the given shape"""
 
-    def reset(self, dones: np.ndarray) -> None:
+    def reset(self, dones: np.ndarray) -> None:  # noqa: B027 (noise without memory has nothing to restart)
         """
         Start the processes of some environments anew.
 

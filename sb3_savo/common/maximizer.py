@@ -20,7 +20,6 @@ from stable_baselines3.common.type_aliases import (
     MaybeCallback,
     ReplayBufferSamples,
     Schedule,
-    TrainFreq,
 )
 from stable_baselines3.common.utils import (
     FloatSchedule,
