@@ -8,6 +8,10 @@ import numpy as np
 from gymnasium import spaces
 
 
+class UnsupportedActionSpaceError(TypeError, AssertionError):
+    """The action space is of the wrong kind; also an ``AssertionError``, since that is what SB3's algorithms raise then."""
+
+
 def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
     """
     :param name: The argument
@@ -52,15 +56,30 @@ def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf
         raise ValueError(f"{name}={value!r} is out of range: it must be {wanted}.")
 
 
+def check_train_freq(train_freq: Any) -> None:
+    """
+    :param train_freq: Number of steps, or (number, ``"step"`` or ``"episode"``)
+    :raises TypeError: if the number is not an integer
+    :raises ValueError: if it is below 1, or the unit is unknown
+    """
+    if not isinstance(train_freq, tuple):
+        check_integer("train_freq", train_freq, low=1)
+        return
+    if len(train_freq) != 2:
+        raise ValueError(f"train_freq={train_freq!r} must be a number of steps, or two: (number, 'step' or 'episode').")
+    check_integer("train_freq[0]", train_freq[0], low=1)
+    check_choice("train_freq[1]", train_freq[1], ("step", "episode"))
+
+
 def check_box(space: spaces.Space, algorithm: str) -> None:
     """
     :param space: An action space
     :param algorithm: Name of the algorithm that is to act in it
-    :raises TypeError: if it is not a ``Box`` of floating-point numbers
+    :raises UnsupportedActionSpaceError: if it is not a ``Box`` of floating-point numbers
     :raises ValueError: if it is empty, or one of its bounds is infinite, or a lower one is not below its upper one
     """
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise TypeError(f"env: the action space {space} is not continuous: {algorithm} needs a Box of floats.")
+        raise UnsupportedActionSpaceError(f"env: the action space {space} is not continuous: {algorithm} needs a Box of floats.")
     if space.low.size == 0:
         raise ValueError(f"env: the action space {space} is empty: {algorithm} needs at least one dimension.")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
@@ -31,7 +32,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch.nn import functional as F
 
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateReplayBufferSamples, CandidateStorage
-from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number
+from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number, check_train_freq
 from sb3_savo.common.exploration import (
     EXPLORATION_NOISES,
     CandidateNoise,
@@ -58,9 +59,9 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
     :param learning_rate: Learning rate of the optimizers, above 0;
         it can be a function of the current progress remaining (from 1 to 0)
     :param qf_learning_rate: Learning rate of the critics (and of what imitates them); ``learning_rate`` if None
-    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size``
+    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size`` if that is given
     :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
-    :param batch_size: Minibatch size for each gradient update
+    :param batch_size: Minibatch size for each gradient update; None for the paper's 256
     :param tau: The soft update coefficient ("Polyak update", between 0 and 1)
     :param gamma: The discount factor, between 0 and 1
     :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
@@ -113,7 +114,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         qf_learning_rate: float | Schedule | None = None,
         buffer_size: int = 500_000,
         learning_starts: int = 10_000,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         tau: float = 0.005,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
@@ -144,15 +145,19 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         for rate_name, rate in (("learning_rate", learning_rate), ("qf_learning_rate", qf_learning_rate)):
             if not (callable(rate) or (rate is None and rate_name == "qf_learning_rate")):
                 check_number(rate_name, rate, above=True)
-        check_integer("batch_size", batch_size, low=1)
         check_integer("buffer_size", buffer_size, low=1)
-        if buffer_size < batch_size:
-            raise ValueError(
-                f"buffer_size={buffer_size} is smaller than a batch: it must be at least batch_size={batch_size}."
-            )
+        if batch_size is None:
+            batch_size = 256
+            if buffer_size < batch_size:
+                warnings.warn(f"buffer_size={buffer_size} is smaller than a batch of 256, which will repeat transitions.")
+        else:
+            check_integer("batch_size", batch_size, low=1)
+            if buffer_size < batch_size:
+                raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least {batch_size=}.")
         check_integer("learning_starts", learning_starts, low=0)
         check_number("tau", tau, high=1.0)
         check_number("gamma", gamma, high=1.0)
+        check_train_freq(train_freq)
         check_integer("gradient_steps", gradient_steps, low=-1)
         check_integer("n_steps", n_steps, low=1)
         check_integer("policy_delay", policy_delay, low=1)

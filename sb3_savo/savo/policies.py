@@ -10,7 +10,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_savo.common.conditioning import ConditionedMLP
+from sb3_savo.common.checks import check_choice, check_integer
+from sb3_savo.common.conditioning import POOLS, ConditionedMLP
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
 
@@ -231,7 +232,8 @@ class SAVOPolicy(MaximizerPolicy):
     :param init: ``orthogonal``, ``xavier``, ``random`` or ``add``
     :param layer_norm: Whether every hidden layer of the actors is normalised
     :param pool: The DeepSet's pooling, ``mean`` or ``max``
-    :param summary_dim: Size of the summary of the earlier actions
+    :param summary_dim: Size of the summary of the earlier actions, at least 1
+    :raises ValueError: if ``pool`` or ``summary_dim`` is none of these
     """
 
     actor: ActorChain
@@ -277,6 +279,8 @@ class SAVOPolicy(MaximizerPolicy):
             n_critics=n_critics,
             share_features_extractor=share_features_extractor,
         )
+        check_choice("pool", pool, POOLS)
+        check_integer("summary_dim", summary_dim, low=1)
         self.n_actors = n_actors
         self.surrogate = surrogate
         self.joint_action = joint_action

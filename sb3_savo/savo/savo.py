@@ -34,9 +34,9 @@ class SAVO(MaximizerAlgorithm):
     :param learning_rate: Learning rate of the optimizers, above 0;
         it can be a function of the current progress remaining (from 1 to 0)
     :param qf_learning_rate: Learning rate of the critics and the surrogates; ``learning_rate`` if None
-    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size``
+    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size`` if that is given
     :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
-    :param batch_size: Minibatch size for each gradient update
+    :param batch_size: Minibatch size for each gradient update; None for the paper's 256
     :param tau: The soft update coefficient ("Polyak update", between 0 and 1)
     :param gamma: The discount factor, between 0 and 1
     :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
@@ -102,7 +102,7 @@ class SAVO(MaximizerAlgorithm):
         learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 500_000,
         learning_starts: int = 10_000,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         tau: float = 0.005,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
@@ -195,8 +195,7 @@ class SAVO(MaximizerAlgorithm):
         return self.surrogate == "approximate" and self.n_actors > 1
 
     def _policy_arguments(self) -> dict[str, Any]:
-        return {
-            **super()._policy_arguments(),
+        own = {
             "n_actors": self.n_actors,
             "surrogate": self.surrogate,
             "summarizer": self.summarizer,
@@ -205,6 +204,9 @@ class SAVO(MaximizerAlgorithm):
             "joint_action": self.joint_action,
             "init": self.init,
         }
+        for name in own.keys() & self.policy_kwargs.keys():
+            raise ValueError(f"policy_kwargs holds {name!r}, which is an argument of the algorithm: SAVO({name}=…).")
+        return {**super()._policy_arguments(), **own}
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
