@@ -132,8 +132,8 @@ def test_replay_buffer_with_another_number_of_candidates(tmp_path):
         model.load_replay_buffer(tmp_path / "buffer")
 
 
-def test_a_small_buffer_for_the_default_batch_warns():
-    with pytest.warns(UserWarning, match="buffer_size=100 is smaller than a batch of 256"):
-        model = SAVO("MlpPolicy", ENV_ID, **{**SMALL, "buffer_size": 100}, learning_starts=10)
+def test_a_small_buffer_does_for_the_default_batch():
+    """As in SB3's own tests: a batch is drawn with replacement."""
+    model = SAVO("MlpPolicy", ENV_ID, **{**SMALL, "buffer_size": 100}, learning_starts=10)
     assert model.batch_size == 256
-    model.learn(20)
+    assert model.learn(20)._n_updates == 10

@@ -2,7 +2,6 @@
 
 import io
 import pathlib
-import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
@@ -148,8 +147,6 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         check_integer("buffer_size", buffer_size, low=1)
         if batch_size is None:
             batch_size = 256
-            if buffer_size < batch_size:
-                warnings.warn(f"buffer_size={buffer_size} is smaller than a batch of 256, which will repeat transitions.")
         else:
             check_integer("batch_size", batch_size, low=1)
             if buffer_size < batch_size:
@@ -250,9 +247,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
 
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
-        self.qf_lr_schedule = self.lr_schedule
-        if self.qf_learning_rate is not None:
-            self.qf_lr_schedule = FloatSchedule(self.qf_learning_rate)
+        self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
 
     def _make_replay_buffer(self) -> ReplayBuffer:
         buffer_class = self.replay_buffer_class
@@ -386,7 +381,10 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
 
     def _update_learning_rates(self) -> None:
         self._update_learning_rate(self.actor.optimizer)
-        update_learning_rate(self.critic.optimizer, self.qf_lr_schedule(self._current_progress_remaining))
+        update_learning_rate(self.critic.optimizer, self._current_qf_learning_rate())
+
+    def _current_qf_learning_rate(self) -> float:
+        return (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
 
     @property
     def policy_is_due(self) -> bool:

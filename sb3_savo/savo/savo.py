@@ -292,7 +292,7 @@ class SAVO(MaximizerAlgorithm):
     def _update_learning_rates(self) -> None:
         super()._update_learning_rates()
         if self.surrogates is not None:
-            update_learning_rate(self.surrogates.optimizer, self.qf_lr_schedule(self._current_progress_remaining))
+            update_learning_rate(self.surrogates.optimizer, self._current_qf_learning_rate())
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "surrogates"]

@@ -1,0 +1,167 @@
+"""The RL Zoo's own command lines, in an empty folder, with no extra flag; and each seam on which they depend."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import yaml
+
+import sb3_savo
+from sb3_savo import SAVO
+from sb3_savo.zoo.seams import ALGORITHMS, hyperparams_file
+
+ENV_ID = "InvertedPendulumRestricted-v4"
+QUICK = ["--hyperparams", "learning_starts:40", "n_envs:2", "train_freq:5", "gradient_steps:2", "buffer_size:5000"]
+
+
+def python(*arguments, cwd, check=True):
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+    )
+    output = result.stdout + result.stderr
+    if check:
+        assert result.returncode == 0, output
+        assert "could not add its algorithms" not in output
+    return output
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An empty folder in which an agent was trained."""
+    path = tmp_path_factory.mktemp("zoo")
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 200, "--eval-freq", 100, "--eval-episodes", 1]
+    output = python(*train, "--progress", *QUICK, cwd=path)
+    assert str(hyperparams_file("savo")) in output
+    return path
+
+
+def test_train(folder):
+    run = folder / "logs" / "savo" / f"{ENV_ID}_1"
+    assert zipfile.is_zipfile(run / f"{ENV_ID}.zip")
+    assert (run / "evaluations.npz").exists() and (run / "best_model.zip").exists()
+    config = yaml.unsafe_load((run / ENV_ID / "config.yml").read_text())
+    assert config["exploration_noise_scale"] == [1.0, 0.01, 500000]
+    model = SAVO.load(run / f"{ENV_ID}.zip")
+    assert (model.n_actors, model.learning_starts, model._n_updates) == (3, 40, 32)
+
+
+def test_train_in_processes_on_adroit(tmp_path):
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", "AdroitHandDoor-v1", "-n", 60, "--eval-freq", -1]
+    python(*train, "--vec-env", "subproc", *QUICK, cwd=tmp_path)
+    assert (tmp_path / "logs" / "savo" / "AdroitHandDoor-v1_1" / "AdroitHandDoor-v1.zip").exists()
+
+
+def test_train_on_an_environment_without_a_section(tmp_path):
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", "Pendulum-v1", "-n", 60, "--eval-freq", -1]
+    output = python(*train, "--hyperparams", "learning_starts:40", cwd=tmp_path)
+    assert "Using 'default' hyperparameters" in output
+
+
+def test_continue_training(folder):
+    zipped = folder / "logs" / "savo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip"
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 60, "--eval-freq", -1, "-f", "continued"]
+    python(*train, "-i", zipped, *QUICK, cwd=folder)
+    assert (folder / "continued" / "savo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip").exists()
+
+
+@pytest.mark.parametrize("command", [["-m", "rl_zoo3.enjoy"], ["-m", "sb3_savo", "enjoy"], ["-m", "rl_zoo3.cli", "enjoy"]])
+def test_enjoy(folder, command):
+    enjoy = [*command, "--algo", "savo", "--env", ENV_ID, "-f", "logs", "--no-render", "-n", 300, "--load-best"]
+    assert "Mean reward" in python(*enjoy, cwd=folder)
+
+
+def test_plots(folder):
+    python("-m", "rl_zoo3.plots.plot_train", "--algo", "savo", "--env", ENV_ID, "-f", "logs", cwd=folder)
+    plots = ["-m", "rl_zoo3.plots.all_plots", "--algos", "savo", "--env", ENV_ID, "-f", "logs", "--no-million", "-o", "results"]
+    output = python(*plots, cwd=folder)
+    assert "SAVO" in output and (folder / "results.pkl").exists()
+    python("-m", "rl_zoo3.plots.plot_from_file", "-i", "results.pkl", "--skip-timesteps", cwd=folder)
+
+
+def test_optimize(tmp_path):
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 120, "-optimize", "--n-trials", 2, "--seed", 1]
+    storage = ["--storage", "study.log", "--study-name", "study", "--no-optim-plots", "--n-evaluations", 1]
+    output = python(*train, *storage, "--eval-episodes", 1, *QUICK, cwd=tmp_path)
+    assert "Number of finished trials:  2" in output
+    load = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 60, "--storage", "study.log"]
+    output = python(*load, "--study-name", "study", "--trial-id", 1, "--eval-freq", -1, *QUICK, cwd=tmp_path)
+    assert "Loading from Optuna study" in output
+
+
+def test_push_to_hub_can_be_imported(tmp_path):
+    assert "--organization" in python("-m", "rl_zoo3.push_to_hub", "--help", cwd=tmp_path)
+
+
+def has_opengl(tmp_path):
+    code = f"import gymnasium as gym, sb3_savo; env = gym.make('{ENV_ID}', render_mode='rgb_array'); env.reset(); env.render()"
+    return "Error" not in python("-c", code, cwd=tmp_path, check=False)
+
+
+def test_record_video(folder, tmp_path):
+    if not has_opengl(tmp_path):
+        pytest.skip("MuJoCo cannot render on this machine: it needs an OpenGL library, and MUJOCO_GL to name it")
+    python("-m", "rl_zoo3.record_video", "--algo", "savo", "--env", ENV_ID, "-f", "logs", "-n", 30, cwd=folder)
+    assert list(folder.glob("logs/savo/*/videos/*.mp4"))
+
+
+def test_a_failing_hook_leaves_the_zoo_alone(tmp_path):
+    code = (
+        "import sys, warnings; sys.modules['sb3_savo.zoo.seams'] = None; warnings.simplefilter('always'); "
+        "import rl_zoo3; assert 'savo' not in rl_zoo3.ALGOS and 'td3' in rl_zoo3.ALGOS"
+    )
+    output = python("-c", code, cwd=tmp_path, check=False)
+    assert "sb3_savo could not add its algorithms to rl_zoo3.utils" in output and "AssertionError" not in output
+
+
+def test_nothing_is_imported_before_the_zoo(tmp_path):
+    code = (
+        "import sys; assert '_sb3_savo_startup' in sys.modules; "
+        "assert not {'sb3_savo', 'torch', 'numpy', 'rl_zoo3'} & set(sys.modules); "
+        "import sb3_savo; assert 'rl_zoo3' not in sys.modules"
+    )
+    python("-c", code, cwd=tmp_path)
+
+
+def test_an_unknown_command(tmp_path):
+    assert "command='play' is not one of the RL Zoo's" in python("-m", "sb3_savo", "play", cwd=tmp_path, check=False)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_hyperparameters(name):
+    """Each section belongs to an environment that exists, and its arguments to the algorithm."""
+    assert ALGORITHMS[name].__name__.lower() == name
+    sections = yaml.safe_load(hyperparams_file(name).read_text())
+    import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+    assert "default" in sections
+    for env_id, section in sections.items():
+        section = dict(section)
+        assert "noise_type" not in section
+        n_timesteps, n_envs = section.pop("n_timesteps"), section.pop("n_envs", 1)
+        assert isinstance(n_timesteps, int)
+        if env_id != "default":
+            assert env_id in gym.registry
+            assert (n_timesteps, n_envs) == (3_000_000, 10)
+            updates_per_transition = section["gradient_steps"] / (n_envs * section["train_freq"])
+            assert updates_per_transition == pytest.approx(50 / (3_000_000 / 8_000))
+        ALGORITHMS[name](env="Pendulum-v1", **section)
+
+
+def test_the_package_list_is_the_tree():
+    root = Path(sb3_savo.__file__).parent
+    if not (root.parent / "setup.cfg").exists():
+        pytest.skip("not a checkout")
+    listed = (root.parent / "setup.cfg").read_text().split("packages =")[1].split("package_dir")[0].split()
+    folders = {path.parent.relative_to(root.parent) for path in root.rglob("*.py")}
+    startup = Path("sb3_savo/zoo/startup")
+    found = {".".join(folder.parts) for folder in folders if folder != startup}
+    assert set(listed) == found | {"_sb3_savo_startup", "sb3_savo.hyperparams"}
