@@ -1,5 +1,7 @@
 """The paper's invariants, as properties of the code that trains."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch as th
@@ -14,7 +16,9 @@ LANDSCAPES = hnp.arrays(np.float32, st.integers(3, 60), elements=st.floats(-10, 
 
 
 def trained_model(**kwargs):
-    model = SAVO("MlpPolicy", "Pendulum-v1", learning_starts=50, batch_size=16, seed=0, device="cpu", buffer_size=500, **kwargs)
+    model = SAVO(
+        "MlpPolicy", "Pendulum-v1", learning_starts=50, batch_size=16, seed=0, device="cpu", buffer_size=500, **kwargs
+    )
     model.learn(100)
     for parameter in model.policy.parameters():
         parameter.data += 0.2 * th.randn_like(parameter)
@@ -68,7 +72,7 @@ def test_surrogates_never_have_more_local_optima(q_values, data):
     landscapes = surrogate_landscapes(q_values, anchors)
     counts = [n_local_optima(landscape) for landscape in landscapes]
     assert counts == sorted(counts, reverse=True)
-    for previous, landscape in zip(landscapes, landscapes[1:], strict=False):
+    for previous, landscape in pairwise(landscapes):
         assert (landscape >= q_values).all()
         assert (landscape >= previous).all()
 

@@ -1,6 +1,7 @@
 """The RL Zoo's own command lines, in an empty folder, with no extra flag; and each seam on which they depend."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -37,7 +38,7 @@ def python(*arguments, cwd, check=True):
 def folder(tmp_path_factory):
     """An empty folder in which an agent was trained."""
     path = tmp_path_factory.mktemp("zoo")
-    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 200, "--eval-freq", 100, "--eval-episodes", 1]
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 200, "--eval-freq", 100, "--eval-episodes", 2]
     output = python(*train, "--progress", *QUICK, cwd=path)
     assert str(hyperparams_file("savo")) in output
     return path
@@ -79,8 +80,22 @@ def test_enjoy(folder, command):
 
 
 def test_plots(folder):
+    runs = folder / "logs" / "savo"
+    shutil.copytree(runs / f"{ENV_ID}_1", runs / f"{ENV_ID}_2")  # the statistics want several runs
     python("-m", "rl_zoo3.plots.plot_train", "--algo", "savo", "--env", ENV_ID, "-f", "logs", cwd=folder)
-    plots = ["-m", "rl_zoo3.plots.all_plots", "--algos", "savo", "--env", ENV_ID, "-f", "logs", "--no-million", "-o", "results"]
+    plots = [
+        "-m",
+        "rl_zoo3.plots.all_plots",
+        "--algos",
+        "savo",
+        "--env",
+        ENV_ID,
+        "-f",
+        "logs",
+        "--no-million",
+        "-o",
+        "results",
+    ]
     output = python(*plots, cwd=folder)
     assert "SAVO" in output and (folder / "results.pkl").exists()
     python("-m", "rl_zoo3.plots.plot_from_file", "-i", "results.pkl", "--skip-timesteps", cwd=folder)

@@ -79,7 +79,9 @@ def check_box(space: spaces.Space, algorithm: str) -> None:
     :raises ValueError: if it is empty, or one of its bounds is infinite, or a lower one is not below its upper one
     """
     if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
-        raise UnsupportedActionSpaceError(f"env: the action space {space} is not continuous: {algorithm} needs a Box of floats.")
+        raise UnsupportedActionSpaceError(
+            f"env: the action space {space} is not continuous: {algorithm} needs a Box of floats."
+        )
     if space.low.size == 0:
         raise ValueError(f"env: the action space {space} is empty: {algorithm} needs at least one dimension.")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
