@@ -38,7 +38,7 @@ class StackedLinear(nn.Module):
 
 class StackedLayerNorm(nn.Module):
     """
-    ``n_networks`` layer normalisations, each with a scale and a shift of its own.
+    ``n_networks`` layer normalisations, each with a scale 1 + ``weight`` and a shift ``bias`` of its own, zero at first.
 
     :param n_networks: Number of normalisations in the stack
     :param dim: Number of units normalised together
@@ -46,7 +46,7 @@ class StackedLayerNorm(nn.Module):
 
     def __init__(self, n_networks: int, dim: int):
         super().__init__()
-        self.weight = nn.Parameter(th.ones(n_networks, dim))
+        self.weight = nn.Parameter(th.zeros(n_networks, dim))
         self.bias = nn.Parameter(th.zeros(n_networks, dim))
 
     def forward(self, x: th.Tensor, nets: slice = ALL) -> th.Tensor:
@@ -56,13 +56,13 @@ class StackedLayerNorm(nn.Module):
         :return: (n, batch, ..., dim)
         """
         normalized = F.layer_norm(x, x.shape[-1:])
-        return th.addcmul(per_row(self.bias[nets], x), per_row(self.weight[nets], x), normalized)
+        return th.addcmul(per_row(self.bias[nets], x), per_row(1 + self.weight[nets], x), normalized)
 
 
 class StackedFiLM(nn.Module):
     """
     Feature-wise linear modulation (paper, §13.4): h·γ(z) + β(z), one generator of γ and β per network.
-    It starts near the identity: the bias of γ is one and that of β is zero.
+    Near the identity at first: γ is one plus a linear layer.
 
     :param n_networks: Number of generators in the stack
     :param summary_dim: Size of the summary z
@@ -73,7 +73,6 @@ class StackedFiLM(nn.Module):
         super().__init__()
         self.gamma = StackedLinear(n_networks, summary_dim, dim)
         self.beta = StackedLinear(n_networks, summary_dim, dim)
-        nn.init.ones_(self.gamma.bias)
 
     def forward(self, hidden: th.Tensor, summary: th.Tensor, nets: slice = ALL) -> th.Tensor:
         """
@@ -82,7 +81,7 @@ class StackedFiLM(nn.Module):
         :param nets: Which networks of the stack to evaluate
         :return: (n, batch, ..., dim)
         """
-        gamma, beta = self.gamma(summary, nets), self.beta(summary, nets)
+        gamma, beta = 1 + self.gamma(summary, nets), self.beta(summary, nets)
         return th.addcmul(per_row(beta, hidden), per_row(gamma, hidden), hidden)
 
 
