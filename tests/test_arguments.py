@@ -130,6 +130,7 @@ def test_replay_buffer_with_another_number_of_candidates(tmp_path):
     model = SAVO("MlpPolicy", IdentityEnvBox(), n_actors=3, **SMALL)
     with pytest.raises(ValueError, match="holds 2 candidates per transition, but the policy proposes 3"):
         model.load_replay_buffer(tmp_path / "buffer")
+    assert model.replay_buffer.n_candidates == 3
 
 
 def test_a_small_buffer_does_for_the_default_batch():

@@ -236,6 +236,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         ).to(self.device)
         self._convert_train_freq()
         self._create_aliases()
+        self._recorded: dict[str, list[th.Tensor]] = {}
         self.candidate_noise = make_candidate_noise(
             self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
         )
@@ -285,9 +286,11 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         self.critic_target = self.policy.critic_target
 
     def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        previous = self.replay_buffer
         super().load_replay_buffer(path, truncate_last_traj)
         buffer = self.replay_buffer
         if isinstance(buffer, CandidateStorage) and buffer.n_candidates != self.n_candidates:
+            self.replay_buffer = previous
             raise ValueError(
                 f"path={path!r}: the replay buffer holds {buffer.n_candidates} candidates per transition, "
                 f"but the policy proposes {self.n_candidates}."
@@ -370,7 +373,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         # Switch to train mode (this affects batch norm / dropout)
         self.policy.set_training_mode(True)
         self._update_learning_rates()
-        self._recorded: dict[str, list[th.Tensor]] = {}
+        self._recorded.clear()
         for _ in range(gradient_steps):
             self._n_updates += 1
             yield self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
@@ -475,7 +478,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         """
         :param total_timesteps: The total number of samples (env steps) to train on; a whole number, 3e6 as well as 3000000
         :param callback: callback(s) called at every step with state of the algorithm.
-        :param log_interval: for on-policy algos (e.g., PPO, A2C, ...) this is the number of episodes between two logs
+        :param log_interval: number of episodes between two logs; None for none
         :param tb_log_name: the name of the run for TensorBoard logging; the algorithm's by default
         :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
         :param progress_bar: Display a progress bar using tqdm and rich.
