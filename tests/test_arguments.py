@@ -20,6 +20,8 @@ SMALL = {"buffer_size": 300, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"
         ({"n_actors": 0}, ValueError, r"n_actors=0 is too small: it must be an integer of at least 1"),
         ({"n_actors": 2.5}, TypeError, r"n_actors=2.5 is a float: it must be an integer"),
         ({"n_actors": True}, TypeError, r"n_actors=True is a bool"),
+        ({"n_actor": 3}, TypeError, r"unexpected keyword argument 'n_actor'"),
+        ({"use_sde": True}, TypeError, r"unexpected keyword argument 'use_sde'"),
         ({"surrogate": "learned"}, ValueError, r"surrogate='learned' is not known.*'approximate', 'exact', None"),
         ({"summarizer": "gru"}, ValueError, r"summarizer='gru' is not known.*'deepset', 'lstm', 'transformer'"),
         ({"modulation": "add"}, ValueError, r"modulation='add' is not known.*'film', 'mlp'"),

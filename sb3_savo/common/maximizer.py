@@ -55,16 +55,14 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, ...)
     :param env: The environment to learn from (if registered in Gym, can be str)
-    :param learning_rate: Learning rate of the optimizers, above 0;
-        it can be a function of the current progress remaining (from 1 to 0)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param qf_learning_rate: Learning rate of the critics (and of what imitates them); ``learning_rate`` if None
     :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size`` if that is given
     :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
     :param batch_size: Minibatch size for each gradient update; None for the paper's 256
     :param tau: The soft update coefficient ("Polyak update", between 0 and 1)
     :param gamma: The discount factor, between 0 and 1
-    :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
-        like ``(5, "step")`` or ``(2, "episode")``.
+    :param train_freq: Update the model every ``train_freq`` steps, or e.g. every ``(5, "step")`` or ``(2, "episode")``.
     :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``);
         ``-1`` means as many gradient steps as steps done in the environments during the rollout.
     :param action_noise: Noise on the chosen action, beside that on the candidates (Algorithm 1's final ε); none by default
@@ -88,11 +86,9 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation
-    :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
-        debug messages
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run.
-        Setting it to auto, the code will be run on the GPU if possible.
+    :param device: Device (cpu, cuda, ...) on which the code should be run; auto: on the GPU if possible.
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
     """
@@ -109,6 +105,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         self,
         policy: str | type[BasePolicy],
         env: GymEnv | str | None,
+        *,
         learning_rate: float | Schedule = 3e-4,
         qf_learning_rate: float | Schedule | None = None,
         buffer_size: int = 500_000,
@@ -176,27 +173,26 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         super().__init__(
             policy,
             env,  # type: ignore[arg-type]
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            train_freq,
-            gradient_steps,
+            learning_rate=learning_rate,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=batch_size,
+            tau=tau,
+            gamma=gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
             action_noise=action_noise,
             replay_buffer_class=replay_buffer_class,
             replay_buffer_kwargs=replay_buffer_kwargs,
             optimize_memory_usage=optimize_memory_usage,
             n_steps=n_steps,
-            policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
             verbose=verbose,
-            device=device,
             seed=seed,
+            device=device,
             sde_support=False,
-            supported_action_spaces=(spaces.Box,),
             support_multi_env=True,
         )
         self.qf_learning_rate = qf_learning_rate
@@ -241,10 +237,10 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
             self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
         )
         # Running statistics, which the target networks copy
-        self.batch_norm_stats = get_parameters_by_name(self.actor, ["running_"])
-        self.batch_norm_stats += get_parameters_by_name(self.critic, ["running_"])
-        self.batch_norm_stats_target = get_parameters_by_name(self.actor_target, ["running_"])
-        self.batch_norm_stats_target += get_parameters_by_name(self.critic_target, ["running_"])
+        self.batch_norm_stats, self.batch_norm_stats_target = (
+            [statistic for network in networks for statistic in get_parameters_by_name(network, ["running_"])]
+            for networks in ((self.actor, self.critic), (self.actor_target, self.critic_target))
+        )
 
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
@@ -422,8 +418,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
             if self.target_policy_noise > 0:
                 noise = th.randn_like(next_actions) * self.target_policy_noise
                 next_actions = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
-            next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1)
-            next_q_values, _ = th.min(next_q_values, dim=1, keepdim=True)
+            next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1, keepdim=True)
             return batch.rewards + (1 - batch.dones) * discounts * next_q_values
 
     def _record_choice(self, picked: th.Tensor, q_values: th.Tensor) -> None:

@@ -3,17 +3,14 @@
 from typing import Any, ClassVar
 
 import torch as th
-from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import update_learning_rate
 from torch.nn import functional as F
 
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
-from sb3_savo.common.exploration import StepSchedule
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
 from sb3_savo.common.stacked import INITS
 from sb3_savo.savo.policies import ActorChain, CnnPolicy, MlpPolicy, MultiInputPolicy, SAVOPolicy, Surrogates
@@ -31,18 +28,6 @@ class SAVO(MaximizerAlgorithm):
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
-    :param learning_rate: Learning rate of the optimizers, above 0;
-        it can be a function of the current progress remaining (from 1 to 0)
-    :param qf_learning_rate: Learning rate of the critics and the surrogates; ``learning_rate`` if None
-    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size`` if that is given
-    :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
-    :param batch_size: Minibatch size for each gradient update; None for the paper's 256
-    :param tau: The soft update coefficient ("Polyak update", between 0 and 1)
-    :param gamma: The discount factor, between 0 and 1
-    :param train_freq: Update the model every ``train_freq`` steps. Alternatively pass a tuple of frequency and unit
-        like ``(5, "step")`` or ``(2, "episode")``.
-    :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``);
-        ``-1`` means as many gradient steps as steps done in the environments during the rollout.
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
     :param surrogate: What the later actors ascend: ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9);
         ``"exact"``: Ψ_i itself, which is flat below the anchors (Eq. 7; the paper's "- Approximation"); None: Q, like the
@@ -52,33 +37,13 @@ class SAVO(MaximizerAlgorithm):
     :param condition_on_previous: Whether actors and surrogates see the earlier actions (False: "- Previous Actions")
     :param joint_action: Let one actor propose all ``n_actors`` actions at once ("+ Joint Action")
     :param init: Initial weights of actors and surrogates (§14.7): ``"orthogonal"``, ``"xavier"``, ``"random"`` or ``"add"``
-    :param action_noise: Noise on the chosen action, beside that on the candidates (Algorithm 1's final ε); none by default
-    :param replay_buffer_class: Replay buffer class to use (for instance ``HerReplayBuffer``); selected if ``None``.
-        Each of SB3's is used in the version that stores the candidates; with any other class, the anchors of Eq. 8 are
-        computed anew by the current actors.
-    :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
-    :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer at a cost of more complexity.
-    :param n_steps: Number of steps of the return in the critics' targets; above 1 with the ``NStepReplayBuffer``
-    :param policy_delay: Actors and target networks are updated once every so many gradient steps
-    :param target_policy_noise: Standard deviation of Gaussian noise on the target action ("+ Action Smoothing"); 0 for none
-    :param target_noise_clip: Limit for the absolute value of that noise
-    :param max_grad_norm: Largest gradient norm of the actors, of the critics, of the surrogates; None for no limit
-    :param exploration_noise: Noise on every candidate while collecting: ``"ou"`` (Ornstein-Uhlenbeck, restarted with
-        every episode), ``"gaussian"`` or None
-    :param exploration_noise_std: Scale of that noise in units of the action space scaled to [-1, 1];
-        None for the paper's 0.2 (``"ou"``) and 0.1 (``"gaussian"``)
-    :param exploration_noise_scale: What it is multiplied by: a number, or a line over environment steps
-        ``(initial value, final value, steps)``
-    :param selection_epsilon: Probability of taking a random candidate instead of the best while collecting: a number,
-        or a line over environment steps
-    :param stats_window_size: Window size for the rollout logging, in episodes
-    :param tensorboard_log: the log location for tensorboard (if None, no logging)
-    :param policy_kwargs: additional arguments to be passed to the policy on creation, see :class:`SAVOPolicy`
-    :param verbose: Verbosity level: 0 for no output, 1 for info messages (such as device or wrappers used), 2 for
-        debug messages
-    :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run.
-        Setting it to auto, the code will be run on the GPU if possible.
+    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`: SB3's ``learning_rate``,
+        ``buffer_size``, ``learning_starts``, ``batch_size``, ``tau``, ``gamma``, ``train_freq``, ``gradient_steps``,
+        ``action_noise``, ``replay_buffer_class``, ``replay_buffer_kwargs``, ``optimize_memory_usage``, ``n_steps``,
+        ``policy_delay``, ``target_policy_noise`` ("+ Action Smoothing"), ``target_noise_clip``, ``stats_window_size``,
+        ``tensorboard_log``, ``policy_kwargs`` (see :class:`SAVOPolicy`), ``verbose``, ``seed``, ``device``; and
+        ``qf_learning_rate`` (of critics and surrogates), ``max_grad_norm``, ``exploration_noise``,
+        ``exploration_noise_std``, ``exploration_noise_scale``, ``selection_epsilon``
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
@@ -99,14 +64,7 @@ class SAVO(MaximizerAlgorithm):
         self,
         policy: str | type[SAVOPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = 3e-4,
-        buffer_size: int = 500_000,
-        learning_starts: int = 10_000,
-        batch_size: int | None = None,
-        tau: float = 0.005,
-        gamma: float = 0.99,
-        train_freq: int | tuple[int, str] = 1,
-        gradient_steps: int = 1,
+        *,
         n_actors: int = 3,
         surrogate: str | None = "approximate",
         summarizer: str = "deepset",
@@ -114,27 +72,8 @@ class SAVO(MaximizerAlgorithm):
         condition_on_previous: bool = True,
         joint_action: bool = False,
         init: str = "orthogonal",
-        qf_learning_rate: float | Schedule | None = None,
-        action_noise: ActionNoise | None = None,
-        replay_buffer_class: type[ReplayBuffer] | None = None,
-        replay_buffer_kwargs: dict[str, Any] | None = None,
-        optimize_memory_usage: bool = False,
-        n_steps: int = 1,
-        policy_delay: int = 2,
-        target_policy_noise: float = 0.0,
-        target_noise_clip: float = 0.5,
-        max_grad_norm: float | None = 1.0,
-        exploration_noise: str | None = "ou",
-        exploration_noise_std: float | None = None,
-        exploration_noise_scale: StepSchedule = (1.0, 0.01, 500_000),
-        selection_epsilon: StepSchedule = 0.0,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        policy_kwargs: dict[str, Any] | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: th.device | str = "auto",
         _init_setup_model: bool = True,
+        **kwargs: Any,
     ):
         check_integer("n_actors", n_actors, low=1)
         check_choice("surrogate", surrogate, SURROGATES)
@@ -143,38 +82,7 @@ class SAVO(MaximizerAlgorithm):
         check_choice("condition_on_previous", condition_on_previous, (True, False))
         check_choice("joint_action", joint_action, (True, False))
         check_choice("init", init, INITS)
-        super().__init__(
-            policy,
-            env,
-            learning_rate=learning_rate,
-            qf_learning_rate=qf_learning_rate,
-            buffer_size=buffer_size,
-            learning_starts=learning_starts,
-            batch_size=batch_size,
-            tau=tau,
-            gamma=gamma,
-            train_freq=train_freq,
-            gradient_steps=gradient_steps,
-            action_noise=action_noise,
-            replay_buffer_class=replay_buffer_class,
-            replay_buffer_kwargs=replay_buffer_kwargs,
-            optimize_memory_usage=optimize_memory_usage,
-            n_steps=n_steps,
-            policy_delay=policy_delay,
-            target_policy_noise=target_policy_noise,
-            target_noise_clip=target_noise_clip,
-            max_grad_norm=max_grad_norm,
-            exploration_noise=exploration_noise,
-            exploration_noise_std=exploration_noise_std,
-            exploration_noise_scale=exploration_noise_scale,
-            selection_epsilon=selection_epsilon,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-        )
+        super().__init__(policy, env, **kwargs)
         self.n_actors = n_actors
         self.surrogate = surrogate
         self.summarizer = summarizer
