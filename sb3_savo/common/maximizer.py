@@ -79,8 +79,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         every episode), ``"gaussian"`` or None
     :param exploration_noise_std: Scale of that noise in units of the action space scaled to [-1, 1];
         None for the paper's 0.2 (``"ou"``) and 0.1 (``"gaussian"``)
-    :param exploration_noise_scale: What it is multiplied by: a number, or a line over environment steps
-        ``(initial value, final value, steps)``
+    :param exploration_noise_scale: Its multiplier: a number, or a line ``(initial value, final value, environment steps)``
     :param selection_epsilon: Probability of taking a random candidate instead of the best while collecting: a number,
         or a line over environment steps
     :param stats_window_size: Window size for the rollout logging, in episodes
