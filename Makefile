@@ -7,7 +7,7 @@ DEMO_ENV = InvertedPendulumRestricted-v4
 # The README's two commands: each sets up $(VENV) by itself
 
 demo: $(VENV)/ready
-	$(VENV)/bin/python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 100000 --progress --verbose 0
+	$(VENV)/bin/python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 60000 --progress --verbose 0
 	$(VENV)/bin/python -m rl_zoo3.enjoy --algo savo --env $(DEMO_ENV) -f logs --no-render --n-timesteps 3000
 	@echo "The trained agent: $$(ls -t $$PWD/logs/savo/$(DEMO_ENV)_*/$(DEMO_ENV).zip | head -n 1)"
 
