@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
-from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
@@ -96,7 +95,6 @@ class MaximizerPolicy(BasePolicy):
         self.activation_fn = activation_fn
         self.n_critics = n_critics
         self.share_features_extractor = share_features_extractor
-        self.action_dim = get_action_dim(action_space)
 
         actor_arch, critic_arch = get_actor_critic_arch(self.net_arch)
         net_args = {

@@ -179,7 +179,6 @@ class Surrogates(BaseModel):
             normalize_images=normalize_images,
         )
         self.share_features_extractor = share_features_extractor
-        self.n_surrogates = n_surrogates
         action_dim = get_action_dim(action_space)
         self.psi = ConditionedMLP(
             n_surrogates,
