@@ -16,9 +16,18 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
+
+BITS = 32  # of a mask, in one of the float32 numbers that a transition's action consists of
+
 
 class CandidateReplayBufferSamples(NamedTuple):
-    """SB3's replay samples and the candidates, (batch, n_candidates, action_dim)."""
+    """
+    SB3's replay samples and the candidates, (batch, n_candidates, action_dim).
+
+    In an :class:`EmbeddedDiscrete` space also the items that the candidates stood for, (batch, n_candidates), and, where the
+    environment has action masks, those at the next observations, (batch, n_items).
+    """
 
     observations: PyTorchObs
     actions: th.Tensor
@@ -26,6 +35,8 @@ class CandidateReplayBufferSamples(NamedTuple):
     dones: th.Tensor
     rewards: th.Tensor
     candidates: th.Tensor
+    candidate_items: th.Tensor | None = None
+    next_action_masks: th.Tensor | None = None
     discounts: th.Tensor | None = None
 
 
@@ -38,6 +49,7 @@ class CandidateStorage(ReplayBuffer):
     :param action_space: Action space of the environment
     :param args: What else the replay buffer takes
     :param n_candidates: Number of candidates per transition
+    :param store_masks: Whether to store the action masks at the next observations, one bit per item
     :param kwargs: What else the replay buffer takes, by name
     """
 
@@ -48,22 +60,41 @@ class CandidateStorage(ReplayBuffer):
         action_space: spaces.Space,
         *args: Any,
         n_candidates: int,
+        store_masks: bool = False,
         **kwargs: Any,
     ):
         self.n_candidates = n_candidates
-        self.candidate_dim = get_action_dim(action_space)
-        stored = spaces.Box(-1.0, 1.0, ((1 + n_candidates) * self.candidate_dim,), np.float32)
+        self.candidate_dim = get_action_dim(proposal_space(action_space))
+        self.n_items = int(action_space.n) if isinstance(action_space, EmbeddedDiscrete) else 0
+        self.store_masks = store_masks
+        # Taken action, the candidates' items, candidates, mask
+        self.widths = [
+            1 if self.n_items else self.candidate_dim,
+            n_candidates if self.n_items else 0,
+            n_candidates * self.candidate_dim,
+            -(-self.n_items // BITS) if store_masks else 0,
+        ]
+        stored = spaces.Box(-np.inf, np.inf, (sum(self.widths),), np.float32)
         super().__init__(buffer_size, observation_space, stored, *args, **kwargs)
 
     @staticmethod
-    def pack(actions: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    def pack(*parts: np.ndarray) -> np.ndarray:
         """
-        :param actions: Taken actions scaled to [-1, 1], (n_envs, ...)
-        :param candidates: (n_envs, n_candidates, action_dim)
-        :return: What :meth:`add` takes as the action, (n_envs, (1 + n_candidates) * action_dim)
+        :param parts: Taken actions scaled to [-1, 1], or taken items, (n_envs, ...); the candidates' items,
+            (n_envs, n_candidates), in a discrete space; candidates, (n_envs, n_candidates, action_dim)
+        :return: What :meth:`add` takes as the action, (n_envs, the sum of their sizes)
         """
-        n_envs = len(actions)
-        return np.concatenate([actions.reshape(n_envs, -1), candidates.reshape(n_envs, -1)], axis=1, dtype=np.float32)
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1, dtype=np.float32)
+
+    @staticmethod
+    def pack_masks(buffer_actions: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """
+        :param buffer_actions: What :meth:`pack` returned
+        :param masks: Action masks at the next observations, (n_envs, n_items)
+        :return: What :meth:`add` takes as the action: the masks' bits are added as those of float32 numbers
+        """
+        padded = np.pad(masks.astype(bool), ((0, 0), (0, -masks.shape[1] % BITS)))
+        return np.concatenate([buffer_actions, np.packbits(padded, axis=1, bitorder="little").view(np.float32)], axis=1)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> CandidateReplayBufferSamples:  # type: ignore[override]
         """
@@ -72,16 +103,23 @@ class CandidateStorage(ReplayBuffer):
         :return: The transitions, each with its candidates
         """
         samples = super().sample(batch_size, env=env)
-        actions, candidates = samples.actions.split([self.candidate_dim, self.n_candidates * self.candidate_dim], dim=1)
+        actions, items, candidates, mask_words = samples.actions.split(self.widths, dim=1)
         return CandidateReplayBufferSamples(
             observations=samples.observations,
-            actions=actions,
+            actions=actions.long() if self.n_items else actions,
             next_observations=samples.next_observations,
             dones=samples.dones,
             rewards=samples.rewards,
             candidates=candidates.unflatten(1, (self.n_candidates, self.candidate_dim)),
+            candidate_items=items.long() if self.n_items else None,
+            next_action_masks=self._unpack_masks(mask_words) if self.store_masks else None,
             discounts=samples.discounts,
         )
+
+    def _unpack_masks(self, words: th.Tensor) -> th.Tensor:
+        bits = th.arange(8, dtype=th.uint8, device=words.device)
+        masks = (words.contiguous().view(th.uint8).unsqueeze(2) >> bits) & 1
+        return masks.flatten(1)[:, : self.n_items].bool()
 
 
 class CandidateReplayBuffer(CandidateStorage, ReplayBuffer):

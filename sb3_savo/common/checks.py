@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from sb3_savo.common.spaces import EmbeddedDiscrete
+
+MAX_ITEMS = 2**24  # replay buffers hold items as float32, which is exact so far
+
 
 class UnsupportedActionSpaceError(TypeError, AssertionError):
     """The action space is of the wrong kind; also an ``AssertionError``, since that is what SB3's algorithms raise then."""
@@ -69,6 +73,25 @@ def check_train_freq(train_freq: Any) -> None:
         raise ValueError(f"train_freq={train_freq!r} must be a number of steps, or two: (number, 'step' or 'episode').")
     check_integer("train_freq[0]", train_freq[0], low=1)
     check_choice("train_freq[1]", train_freq[1], ("step", "episode"))
+
+
+def check_action_space(space: spaces.Space, algorithm: str) -> None:
+    """
+    :param space: An action space
+    :param algorithm: Name of the algorithm that is to act in it
+    :raises UnsupportedActionSpaceError: if it is neither a ``Box`` of floating-point numbers nor an ``EmbeddedDiscrete``
+    :raises ValueError: if it is such a ``Box`` and :func:`check_box` refuses it, or has too many items to be stored as float32
+    """
+    if isinstance(space, EmbeddedDiscrete):
+        if space.n > MAX_ITEMS:
+            raise ValueError(f"env: the action space {space} has more than {MAX_ITEMS} items.")
+    elif isinstance(space, spaces.Discrete):
+        raise UnsupportedActionSpaceError(
+            f"env: the action space {space} is not continuous: {algorithm} needs a Box of floats, or an embedding of every "
+            "action: wrap the environment in sb3_savo.ActionEmbedding(env, embeddings)."
+        )
+    else:
+        check_box(space, algorithm)
 
 
 def check_box(space: spaces.Space, algorithm: str) -> None:

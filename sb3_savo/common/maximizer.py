@@ -1,17 +1,13 @@
-"""The loop that all our algorithms share: act, store, bootstrap with the maximizer, update the critics, sync the targets."""
+"""The learning that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
 
-import io
-import pathlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel, BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import (
@@ -27,27 +23,27 @@ from stable_baselines3.common.utils import (
     polyak_update,
     update_learning_rate,
 )
-from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch.nn import functional as F
 
-from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateReplayBufferSamples, CandidateStorage
-from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number, check_train_freq
+from sb3_savo.common.buffers import CandidateReplayBufferSamples
+from sb3_savo.common.checks import check_action_space, check_choice, check_integer, check_number, check_train_freq
+from sb3_savo.common.collecting import CollectingAlgorithm
 from sb3_savo.common.exploration import (
     EXPLORATION_NOISES,
-    CandidateNoise,
     StepSchedule,
     check_step_schedule,
     make_candidate_noise,
-    value_at,
 )
+from sb3_savo.common.nearest import NEAREST, ApproximateNearestItems
 from sb3_savo.common.policies import CandidateCritic, MaximizerPolicy
+from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
 
 SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
 
 Batch = ReplayBufferSamples | DictReplayBufferSamples | CandidateReplayBufferSamples
 
 
-class MaximizerAlgorithm(OffPolicyAlgorithm):
+class MaximizerAlgorithm(CollectingAlgorithm):
     """
     Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
 
@@ -80,8 +76,12 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
     :param exploration_noise_std: Scale of that noise in units of the action space scaled to [-1, 1];
         None for the paper's 0.2 (``"ou"``) and 0.1 (``"gaussian"``)
     :param exploration_noise_scale: Its multiplier: a number, or a line ``(initial value, final value, environment steps)``
-    :param selection_epsilon: Probability of taking a random candidate instead of the best while collecting: a number,
-        or a line over environment steps
+    :param selection_epsilon: Probability of taking a random candidate (in a discrete space: a random item) instead of the
+        best while collecting: a number, or a line over environment steps
+    :param q_smoothing: Whether the actors that would ascend Q ascend Q̂, which learns to imitate it (§14.6); None for: in a
+        discrete space
+    :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
+        of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation
@@ -98,7 +98,7 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
     actor_target: BasePolicy
     critic: CandidateCritic
     critic_target: CandidateCritic
-    candidate_noise: CandidateNoise | None
+    smooth_critic: CandidateCritic | None
 
     def __init__(
         self,
@@ -127,6 +127,8 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         exploration_noise_std: float | None = None,
         exploration_noise_scale: StepSchedule = (1.0, 0.01, 500_000),
         selection_epsilon: StepSchedule = 0.0,
+        q_smoothing: bool | None = None,
+        nearest: str = "exact",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -163,9 +165,11 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
             check_number("exploration_noise_std", exploration_noise_std)
         check_step_schedule("exploration_noise_scale", exploration_noise_scale)
         check_step_schedule("selection_epsilon", selection_epsilon, high=1.0)
+        check_choice("q_smoothing", q_smoothing, (True, False, None))
+        check_choice("nearest", nearest, NEAREST)
         if env is not None:
             env = maybe_make_env(env, verbose)
-            check_box(env.action_space, name)
+            check_action_space(env.action_space, name)
             if n_steps > 1 and isinstance(env.observation_space, spaces.Dict):
                 raise ValueError(f"n_steps={n_steps}: n-step returns need SB3's NStepReplayBuffer, which has no Dict version.")
 
@@ -203,32 +207,48 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         self.exploration_noise_std = exploration_noise_std
         self.exploration_noise_scale = exploration_noise_scale
         self.selection_epsilon = selection_epsilon
+        self.q_smoothing = q_smoothing
+        self.nearest = nearest
 
     # Set up
 
     @property
-    def n_candidates(self) -> int:
-        """Number of candidates that the policy proposes."""
-        raise NotImplementedError
+    def smooths_q(self) -> bool:
+        """Whether actors ascend Q̂ in place of Q."""
+        return isinstance(self.action_space, EmbeddedDiscrete) if self.q_smoothing is None else self.q_smoothing
 
     @property
     def learns_from_candidates(self) -> bool:
-        """Whether the replay buffer has to store the candidates."""
-        return False
+        return self.smooths_q
+
+    @property
+    def n_ascending_q(self) -> int:
+        """How many of the candidates, the first ones, come from actors that ascend Q (or Q̂ in its place)."""
+        return self.n_candidates
+
+    def _own_policy_arguments(self) -> dict[str, Any]:
+        """:return: Those of the algorithm's arguments that its policy takes too"""
+        return {"q_smoothing": self.smooths_q, "nearest": self.nearest}
 
     def _policy_arguments(self) -> dict[str, Any]:
-        """:return: What the policy's constructor takes besides the spaces and the learning rate"""
-        return self.policy_kwargs
+        own = self._own_policy_arguments()
+        for name in own.keys() & self.policy_kwargs.keys():
+            raise ValueError(
+                f"policy_kwargs holds {name!r}, which is an argument of the algorithm: {type(self).__name__}({name}=…)."
+            )
+        return {**self.policy_kwargs, **own}
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        self.action_dim = get_action_dim(self.action_space)
+        self.action_dim = get_action_dim(proposal_space(self.action_space))
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self._policy_arguments()
         ).to(self.device)
+        if isinstance(self.policy.items, ApproximateNearestItems) and self.verbose >= 1:
+            print(f"Nearest items by an approximate index: its recall is {self.policy.items.recall:.3f}")
         self._convert_train_freq()
         self._create_aliases()
         self._recorded: dict[str, list[th.Tensor]] = {}
@@ -245,115 +265,12 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         super()._setup_lr_schedule()
         self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
 
-    def _make_replay_buffer(self) -> ReplayBuffer:
-        buffer_class = self.replay_buffer_class
-        if buffer_class is None:
-            buffer_class = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
-            if self.n_steps > 1:
-                buffer_class = NStepReplayBuffer
-        buffer_kwargs = self.replay_buffer_kwargs.copy()
-        if issubclass(buffer_class, NStepReplayBuffer) and self.n_steps > 1:
-            buffer_kwargs = {"n_steps": self.n_steps, "gamma": self.gamma, **buffer_kwargs}
-        elif self.n_steps > 1:
-            raise ValueError(f"n_steps={self.n_steps} needs an NStepReplayBuffer: {buffer_class.__name__} is none.")
-        if issubclass(buffer_class, HerReplayBuffer):
-            if self.env is None:
-                raise ValueError("env=None: HerReplayBuffer computes rewards by the environment, so one must be passed.")
-            buffer_kwargs["env"] = self.env
-        if self.learns_from_candidates:
-            buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
-            if issubclass(buffer_class, CandidateStorage):
-                buffer_kwargs["n_candidates"] = self.n_candidates
-        return buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=self.optimize_memory_usage,
-            **buffer_kwargs,
-        )
-
     def _create_aliases(self) -> None:
         self.actor = self.policy.actor
         self.actor_target = self.policy.actor_target
         self.critic = self.policy.critic
         self.critic_target = self.policy.critic_target
-
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        previous = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
-        buffer = self.replay_buffer
-        if isinstance(buffer, CandidateStorage) and buffer.n_candidates != self.n_candidates:
-            self.replay_buffer = previous
-            raise ValueError(
-                f"path={path!r}: the replay buffer holds {buffer.n_candidates} candidates per transition, "
-                f"but the policy proposes {self.n_candidates}."
-            )
-
-    # Act and store
-
-    def _sample_action(
-        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Take the best of the perturbed proposals (Algorithm 1, "Select Action"), or a random action while warming up.
-
-        :param learning_starts: Number of steps before learning for the warm-up phase.
-        :param action_noise: Noise on the chosen action
-        :param n_envs: Number of environments
-        :return: actions to take in the environments, and what the replay buffer stores: those actions scaled
-            to [-1, 1] and the candidates, (n_envs, (1 + n_candidates) * action_dim), or without the latter
-        """
-        if self.num_timesteps < learning_starts:
-            action, scaled_action = super()._sample_action(learning_starts, action_noise, n_envs)
-            candidates = None
-        else:
-            chosen, candidates = self._explore()
-            if action_noise is not None:
-                chosen = np.clip(chosen + action_noise().reshape(chosen.shape), -1, 1)
-            scaled_action = chosen.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
-            action = self.policy.unscale_action(scaled_action)
-
-        if not isinstance(self.replay_buffer, CandidateStorage):
-            return action, scaled_action
-        if candidates is None:
-            candidates = np.random.uniform(-1, 1, size=(n_envs, self.n_candidates, self.action_dim))
-        return action, self.replay_buffer.pack(scaled_action, candidates)
-
-    def _explore(self) -> tuple[np.ndarray, np.ndarray]:
-        """
-        :return: The chosen actions, (n_envs, action_dim), and the candidates that they were chosen from,
-            (n_envs, n_candidates, action_dim), all scaled to [-1, 1]
-        """
-        obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-        with th.no_grad():
-            candidates = self.policy.propose(obs)
-            if self.candidate_noise is not None:
-                noise = self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps)
-                candidates = (candidates + th.as_tensor(noise, dtype=th.float32, device=self.device)).clamp(-1, 1)
-            chosen = candidates[:, 0] if self.n_candidates == 1 else self.policy.maximize(obs, candidates)[0]
-        proposals, actions = candidates.cpu().numpy(), chosen.cpu().numpy()
-
-        epsilon = value_at(self.selection_epsilon, self.num_timesteps)
-        if epsilon > 0:
-            bypass = np.random.random(len(actions)) < epsilon
-            random_choice = np.random.randint(self.n_candidates, size=len(actions))
-            actions = np.where(bypass[:, None], proposals[np.arange(len(actions)), random_choice], actions)
-        return actions, proposals
-
-    def _store_transition(
-        self,
-        replay_buffer: ReplayBuffer,
-        buffer_action: np.ndarray,
-        new_obs: np.ndarray | dict[str, np.ndarray],
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        if self.candidate_noise is not None:
-            self.candidate_noise.reset(dones)
+        self.smooth_critic = self.policy.smooth_critic
 
     # The steps of an update, which a subclass's ``train`` composes
 
@@ -371,7 +288,10 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         self._recorded.clear()
         for _ in range(gradient_steps):
             self._n_updates += 1
-            yield self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            batch: Batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            if self.policy.items is not None:
+                batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
+            yield batch
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, values in self._recorded.items():
@@ -380,6 +300,8 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
     def _update_learning_rates(self) -> None:
         self._update_learning_rate(self.actor.optimizer)
         update_learning_rate(self.critic.optimizer, self._current_qf_learning_rate())
+        if self.smooth_critic is not None:
+            update_learning_rate(self.smooth_critic.optimizer, self._current_qf_learning_rate())
 
     def _current_qf_learning_rate(self) -> float:
         return (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
@@ -407,16 +329,18 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         """
         # For n-step replay, discount factor is gamma**n_steps (when no early termination)
         discounts = batch.discounts if batch.discounts is not None else self.gamma
+        masks = batch.next_action_masks if isinstance(batch, CandidateReplayBufferSamples) else None
         with th.no_grad():
-            candidates = self.actor_target(batch.next_observations)
-            if candidates.shape[1] == 1:
-                next_actions = candidates[:, 0]
+            actions, _ = self.policy.snap(self.actor_target(batch.next_observations), masks)
+            if actions.shape[1] == 1:
+                next_actions = actions[:, 0]
             else:
-                next_actions, picked, q_values = self.policy.maximize(batch.next_observations, candidates)
+                next_actions, picked, q_values = self.policy.maximize(batch.next_observations, actions)
                 self._record_choice(picked, q_values)
             if self.target_policy_noise > 0:
                 noise = th.randn_like(next_actions) * self.target_policy_noise
-                next_actions = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
+                moved = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
+                next_actions = self.policy.snap(moved.unsqueeze(1), masks)[0].squeeze(1)
             next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1, keepdim=True)
             return batch.rewards + (1 - batch.dones) * discounts * next_q_values
 
@@ -437,6 +361,45 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         loss = th.stack([F.mse_loss(current_q, target_q_values) for current_q in current_q_values]).sum()
         self.record("critic_loss", loss)
         return loss
+
+    def smoothing_loss(self, batch: Batch) -> th.Tensor:
+        """
+        Q-smoothing (§14.6): the imitation of the critics by Q̂, at the taken action and at the proposals of the actors
+        that ascend it, averaged over states and actions.
+
+        :param batch: Transitions; without stored candidates, the current actors propose some
+        :return: A scalar
+        """
+        assert self.smooth_critic is not None
+        with th.no_grad():
+            taken = batch.actions.unsqueeze(1)
+            candidates, actions = (those[:, : self.n_ascending_q] for those in self.proposed(batch))
+            targets = self.min_q_values(batch.observations, th.cat([taken, actions], dim=1))
+        smooth_q = self.smooth_critic.q1(batch.observations, th.cat([taken, candidates], dim=1))
+        loss = F.mse_loss(smooth_q, targets)
+        self.record("smoothing_loss", loss)
+        return loss
+
+    def proposed(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param batch: Transitions
+        :return: The stored candidates, or in want of those what the current actors propose, and the actions that they stand
+            for (in a discrete space, the embeddings of their nearest items); (batch, n_candidates, action_dim) each
+        """
+        if not isinstance(batch, CandidateReplayBufferSamples):
+            candidates = self.actor(batch.observations)
+            return candidates, self.policy.snap(candidates)[0]
+        if self.policy.items is None or batch.candidate_items is None:
+            return batch.candidates, batch.candidates
+        return batch.candidates, self.policy.items.embed(batch.candidate_items)
+
+    def min_q_values(self, obs: Any, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param actions: Several actions per observation, (batch, n_actions, action_dim)
+        :return: min(Q, Q_2), which surrogates and Q̂ imitate ("twin critics for surrogates", §4.3); (batch, n_actions)
+        """
+        return self.critic.evaluate(obs, actions).amin(dim=0)
 
     def minimize(self, module: BaseModel, loss: th.Tensor) -> None:
         """
@@ -493,8 +456,10 @@ class MaximizerAlgorithm(OffPolicyAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        own = ["actor", "actor_target", "critic", "critic_target", "candidate_noise", "_recorded"]
-        return [*super()._excluded_save_params(), *own, "batch_norm_stats", "batch_norm_stats_target"]
+        networks = ["actor", "actor_target", "critic", "critic_target", "smooth_critic"]
+        own = ["candidate_noise", "_recorded", "_action_masks", "batch_norm_stats", "batch_norm_stats_target"]
+        return [*super()._excluded_save_params(), *networks, *own]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "actor.optimizer", "critic.optimizer"], []
+        smooth_critic = ["smooth_critic.optimizer"] if self.smooth_critic is not None else []
+        return ["policy", "actor.optimizer", "critic.optimizer", *smooth_critic], []

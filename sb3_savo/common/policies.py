@@ -3,12 +3,17 @@
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
+
+from sb3_savo.common.checks import check_choice
+from sb3_savo.common.nearest import NEAREST, NearestItems, make_nearest_items
+from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
 
 
 class CandidateCritic(ContinuousCritic):
@@ -44,8 +49,11 @@ class MaximizerPolicy(BasePolicy):
 
     A subclass says in :meth:`make_actor` how candidates are proposed.
 
+    In a discrete space with embeddings, proposals and the critic's actions are points in the space of the embeddings, scaled
+    to [-1, 1]; f_NN takes a proposal to the nearest item before the critic sees it (§3.2.1, §14.6).
+
     :param observation_space: Observation space
-    :param action_space: Action space
+    :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
     :param net_arch: The specification of the actor and critic networks; 256-256 by default
     :param activation_fn: Activation function
@@ -65,11 +73,13 @@ class MaximizerPolicy(BasePolicy):
     actor_target: BasePolicy
     critic: CandidateCritic
     critic_target: CandidateCritic
+    smooth_critic: CandidateCritic | None
+    items: NearestItems | None
 
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Box,
+        action_space: spaces.Space,
         lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
@@ -80,7 +90,10 @@ class MaximizerPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
         share_features_extractor: bool = False,
+        q_smoothing: bool = False,
+        nearest: str = "exact",
     ):
+        check_choice("nearest", nearest, NEAREST)
         super().__init__(
             observation_space,
             action_space,
@@ -95,11 +108,16 @@ class MaximizerPolicy(BasePolicy):
         self.activation_fn = activation_fn
         self.n_critics = n_critics
         self.share_features_extractor = share_features_extractor
+        self.q_smoothing = q_smoothing
+        self.nearest = nearest
+        self.items = None
+        if isinstance(action_space, EmbeddedDiscrete):
+            self.items = make_nearest_items(nearest, action_space.embeddings)
 
         actor_arch, critic_arch = get_actor_critic_arch(self.net_arch)
         net_args = {
             "observation_space": observation_space,
-            "action_space": action_space,
+            "action_space": proposal_space(action_space),
             "activation_fn": activation_fn,
             "normalize_images": normalize_images,
         }
@@ -124,6 +142,10 @@ class MaximizerPolicy(BasePolicy):
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
         self.critic.optimizer = self.make_optimizer(self.critic, lr_schedule)
+        self.smooth_critic = None
+        if self.q_smoothing:
+            self.smooth_critic = self.make_smooth_critic()
+            self.smooth_critic.optimizer = self.make_optimizer(self.smooth_critic, lr_schedule)
         # Target networks should always be in eval mode
         self.actor_target.set_training_mode(False)
         self.critic_target.set_training_mode(False)
@@ -142,6 +164,11 @@ class MaximizerPolicy(BasePolicy):
         """
         return CandidateCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
 
+    def make_smooth_critic(self) -> CandidateCritic:
+        """:return: A new Q̂: a single network like those of the critic, on the critic's features, which it leaves alone"""
+        kwargs = {**self.critic_kwargs, "n_critics": 1, "share_features_extractor": True}
+        return CandidateCritic(**self._update_features_extractor(kwargs, self.critic.features_extractor)).to(self.device)
+
     def make_optimizer(self, module: nn.Module, lr_schedule: Schedule) -> th.optim.Optimizer:
         """
         :param module: The network to optimize
@@ -150,34 +177,100 @@ class MaximizerPolicy(BasePolicy):
         """
         return self.optimizer_class(module.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
-    def propose(self, obs: PyTorchObs) -> th.Tensor:
+    def propose(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
+        :param noise: What to add to the candidates, which are clipped then; (batch, n_candidates, action_dim)
         :return: Candidate actions scaled to [-1, 1], (batch, n_candidates, action_dim)
         """
-        return self.actor(obs)
+        candidates = self.actor(obs)
+        return candidates if noise is None else (candidates + noise).clamp(-1, 1)
 
-    def maximize(self, obs: PyTorchObs, candidates: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    def snap(self, candidates: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor | None]:
         """
-        Pick the candidate with the highest value under the first online critic (Eq. 5).
+        f_NN: what the candidates stand for. In a continuous space each stands for itself.
+
+        :param candidates: (batch, n_candidates, action_dim)
+        :param masks: Which items are allowed, (batch, n_items); None for all
+        :return: The actions, (batch, n_candidates, action_dim), and in a discrete space the items, (batch, n_candidates),
+            of which these are the embeddings
+        """
+        if self.items is None:
+            return candidates, None
+        items = self.items.search(candidates, masks=masks).squeeze(2)
+        return self.items.embed(items), items
+
+    def maximize(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        Pick the action with the highest value under the first online critic (Eq. 5).
 
         :param obs: Observations, (batch, ...)
-        :param candidates: (batch, n_candidates, action_dim)
+        :param actions: What the candidates stand for, (batch, n_candidates, action_dim)
         :return: The picked action, (batch, action_dim), its index, (batch, 1), and all values, (batch, n_candidates)
         """
-        q_values = self.critic.q1(obs, candidates)
+        q_values = self.critic.q1(obs, actions)
         picked = q_values.argmax(dim=1, keepdim=True)
-        return pick(candidates, picked), picked, q_values
+        return pick(actions, picked), picked, q_values
+
+    def ascended_q(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param actions: Several actions per observation, (batch, n_actions, action_dim)
+        :return: What an actor ascends who ascends Q: Q itself (Eq. 3), or Q̂ with Q-smoothing; (batch, n_actions)
+        """
+        return (self.critic if self.smooth_critic is None else self.smooth_critic).q1(obs, actions)
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self._predict(observation, deterministic=deterministic)
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def _predict(
+        self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
+    ) -> th.Tensor:
         # Like TD3's, predictions are always deterministic: exploration is the algorithm's
-        candidates = self.propose(observation)
-        if candidates.shape[1] == 1:
-            return candidates[:, 0]
-        return self.maximize(observation, candidates)[0]
+        actions, items = self.snap(self.propose(observation), action_masks)
+        if actions.shape[1] == 1:
+            return actions[:, 0] if items is None else items[:, 0]
+        chosen, picked, _ = self.maximize(observation, actions)
+        return chosen if items is None else items.gather(1, picked).squeeze(1)
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        :param observation: the input observation
+        :param state: The last hidden states, which are handed back: the policy is not recurrent
+        :param episode_start: Unused, for the same reason
+        :param deterministic: Unused: predictions always are
+        :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
+        :return: the model's action and the hidden state
+        :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
+        """
+        if action_masks is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        obs_tensor, vectorized_env = self.obs_to_tensor(observation)
+        with th.no_grad():
+            items = self._predict(obs_tensor, action_masks=self.masks_to_tensor(action_masks)).cpu().numpy()
+        return (items if vectorized_env else items[0]), state
+
+    def masks_to_tensor(self, action_masks: np.ndarray) -> th.Tensor:
+        """
+        :param action_masks: Which items are allowed: (n_items,), or (n_envs, n_items)
+        :return: The same, (n_envs, n_items)
+        :raises ValueError: if the space is continuous, or the shape is wrong
+        """
+        masks = np.atleast_2d(np.asarray(action_masks, dtype=bool))
+        if self.items is None or masks.ndim != 2 or masks.shape[1] != self.action_space.n:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"action_masks has the shape {np.shape(action_masks)}, but the action space is {self.action_space}: "
+                "it must be a discrete one, and the masks (n_items,) or (n_envs, n_items)."
+            )
+        return th.as_tensor(masks, device=self.device)
 
     def set_training_mode(self, mode: bool) -> None:
         """
@@ -189,6 +282,8 @@ class MaximizerPolicy(BasePolicy):
         """
         self.actor.set_training_mode(mode)
         self.critic.set_training_mode(mode)
+        if self.smooth_critic is not None:
+            self.smooth_critic.set_training_mode(mode)
         self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -203,6 +298,8 @@ class MaximizerPolicy(BasePolicy):
             "features_extractor_class": self.features_extractor_class,
             "features_extractor_kwargs": self.features_extractor_kwargs,
             "share_features_extractor": self.share_features_extractor,
+            "q_smoothing": self.q_smoothing,
+            "nearest": self.nearest,
         }
 
 

@@ -2,9 +2,10 @@
 
 from gymnasium.envs.registration import register
 
+from sb3_savo.envs.embedding import ActionEmbedding
 from sb3_savo.envs.restricted import RestrictedAction
 
-__all__ = ["RestrictedAction"]
+__all__ = ["ActionEmbedding", "RestrictedAction"]
 
 for _task in ("Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "HalfCheetah", "Ant"):
     for _version in ("v4", "v5"):
@@ -14,3 +15,15 @@ for _task in ("Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum"
             kwargs={"env_id": f"{_task}-{_version}"},
             max_episode_steps=1000,
         )
+
+register(id="MiningExpedition-v0", entry_point="sb3_savo.envs.mining:MiningExpedition", max_episode_steps=100)
+
+for _id, _n_items in (("RecSim-v0", 10_000), ("RecSim100k-v0", 100_000), ("RecSim500k-v0", 500_000)):
+    register(
+        id=_id,
+        entry_point="sb3_savo.envs.recsim:RecSim",
+        kwargs={"n_items": _n_items},
+        max_episode_steps=20,
+    )
+
+register(id="RecSimData-v0", entry_point="sb3_savo.envs.movielens:RecSimData", max_episode_steps=80)

@@ -88,22 +88,30 @@ class ActorChain(BasePolicy):
             output_layers.append(self.nu.net.output)
         initialize_weights(self, init, output_layers)
 
-    def forward(self, obs: PyTorchObs) -> th.Tensor:
+    def forward(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
+        :param noise: What to add to the proposals inside the chain; (batch, n_actors, action_dim)
         :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
         """
-        return self.propose(self.extract_features(obs, self.features_extractor))
+        return self.propose(self.extract_features(obs, self.features_extractor), noise)
 
-    def propose(self, features: th.Tensor) -> th.Tensor:
+    def propose(self, features: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
         """
         :param features: (batch, features_dim)
+        :param noise: What to add to the proposals inside the chain: later actors see the noisy, clipped earlier ones;
+            (batch, n_actors, action_dim)
         :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
         """
         proposals = self._first(features)
+        if noise is not None:
+            proposals = (proposals + noise[:, : proposals.shape[1]]).clamp(-1, 1)
         while proposals.shape[1] < self.n_actors:
             i = proposals.shape[1]
-            proposals = th.cat([proposals, self._successors(features, proposals, slice(i - 1, i))], dim=1)
+            proposal = self._successors(features, proposals, slice(i - 1, i))
+            if noise is not None:
+                proposal = (proposal + noise[:, i : i + 1]).clamp(-1, 1)
+            proposals = th.cat([proposals, proposal], dim=1)
         return proposals
 
     def propose_detached(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
@@ -210,7 +218,7 @@ class SAVOPolicy(MaximizerPolicy):
     Policy class (with the actors, the critics and the surrogates) for SAVO.
 
     :param observation_space: Observation space
-    :param action_space: Action space
+    :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
     :param net_arch: The specification of the actor and critic networks; a surrogate is as large as a critic
     :param activation_fn: Activation function
@@ -222,6 +230,8 @@ class SAVOPolicy(MaximizerPolicy):
     :param n_critics: Number of critic networks to create.
     :param share_features_extractor: Whether critic and surrogates use the actors' features extractor (which then
         learns from the actors' loss only) or each one of their own
+    :param q_smoothing: Whether the actors that would ascend Q ascend Q̂, which learns to imitate it
+    :param nearest: How the nearest items are found, ``exact`` or ``approximate``
     :param n_actors: Number of actors, μ and the ν_i; see :class:`SAVO` for this and the next six
     :param surrogate: ``approximate``, ``exact`` or None
     :param summarizer: ``deepset``, ``lstm`` or ``transformer``
@@ -242,7 +252,7 @@ class SAVOPolicy(MaximizerPolicy):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Box,
+        action_space: spaces.Space,
         lr_schedule: Schedule,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
@@ -253,6 +263,8 @@ class SAVOPolicy(MaximizerPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
         share_features_extractor: bool = False,
+        q_smoothing: bool = False,
+        nearest: str = "exact",
         n_actors: int = 3,
         surrogate: str | None = "approximate",
         summarizer: str = "deepset",
@@ -277,6 +289,8 @@ class SAVOPolicy(MaximizerPolicy):
             optimizer_kwargs=optimizer_kwargs,
             n_critics=n_critics,
             share_features_extractor=share_features_extractor,
+            q_smoothing=q_smoothing,
+            nearest=nearest,
         )
         check_choice("pool", pool, POOLS)
         check_integer("summary_dim", summary_dim, low=1)
@@ -300,6 +314,11 @@ class SAVOPolicy(MaximizerPolicy):
         if self.surrogate == "approximate" and self.n_actors > 1:
             self.surrogates = self.make_surrogates(self._shared_extractor(self.actor))
             self.surrogates.optimizer = self.make_optimizer(self.surrogates, lr_schedule)
+
+    def propose(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> th.Tensor:
+        if self.items is not None:
+            return self.actor(obs, noise)  # in the space of embeddings the chain reacts to the noise
+        return super().propose(obs, noise)
 
     def make_actor(self) -> ActorChain:
         return ActorChain(

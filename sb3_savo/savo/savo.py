@@ -8,7 +8,6 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import update_learning_rate
 from torch.nn import functional as F
 
-from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
@@ -99,11 +98,16 @@ class SAVO(MaximizerAlgorithm):
         return self.n_actors
 
     @property
-    def learns_from_candidates(self) -> bool:
-        return self.surrogate == "approximate" and self.n_actors > 1
+    def n_ascending_q(self) -> int:
+        return 1 if self.surrogate == "approximate" else self.n_actors
 
-    def _policy_arguments(self) -> dict[str, Any]:
-        own = {
+    @property
+    def learns_from_candidates(self) -> bool:
+        return super().learns_from_candidates or (self.surrogate == "approximate" and self.n_actors > 1)
+
+    def _own_policy_arguments(self) -> dict[str, Any]:
+        return {
+            **super()._own_policy_arguments(),
             "n_actors": self.n_actors,
             "surrogate": self.surrogate,
             "summarizer": self.summarizer,
@@ -112,9 +116,6 @@ class SAVO(MaximizerAlgorithm):
             "joint_action": self.joint_action,
             "init": self.init,
         }
-        for name in own.keys() & self.policy_kwargs.keys():
-            raise ValueError(f"policy_kwargs holds {name!r}, which is an argument of the algorithm: SAVO({name}=…).")
-        return {**super()._policy_arguments(), **own}
 
     def _create_aliases(self) -> None:
         super()._create_aliases()
@@ -126,6 +127,10 @@ class SAVO(MaximizerAlgorithm):
             # Compute target action ã = μ_M(s'), update Q, Q_2 ← r + γ min{Q'(s', ã), Q_2'(s', ã)}
             critic_loss = self.critic_loss(batch)
             self.minimize(self.critic, critic_loss)
+
+            # Update Q̂, where the first actor ascends that (§14.6)
+            if self.smooth_critic is not None:
+                self.minimize(self.smooth_critic, self.smoothing_loss(batch))
 
             # Update Ψ̂_i with Eq. 8
             if self.surrogates is not None:
@@ -150,13 +155,10 @@ class SAVO(MaximizerAlgorithm):
         """
         assert self.surrogates is not None
         with th.no_grad():
-            if isinstance(batch, CandidateReplayBufferSamples):
-                candidates = batch.candidates
-            else:
-                candidates = self.actor(batch.observations)
+            candidates, actions = self.proposed(batch)
             proposed = candidates[:, 1:]
             at = th.stack([batch.actions.unsqueeze(1).expand_as(proposed), proposed], dim=2).transpose(0, 1)
-            q_values = self.min_q_values(batch.observations, th.cat([batch.actions.unsqueeze(1), candidates], dim=1))
+            q_values = self.min_q_values(batch.observations, th.cat([batch.actions.unsqueeze(1), actions], dim=1))
             q_taken, q_candidates = q_values[:, :1], q_values[:, 1:]
             thresholds = anchor_thresholds(q_candidates)
             targets = th.stack([th.maximum(q_taken, thresholds), th.maximum(q_candidates[:, 1:], thresholds)], dim=2)
@@ -176,26 +178,19 @@ class SAVO(MaximizerAlgorithm):
         obs = batch.observations
         anchors, proposals = self.actor.propose_detached(obs)
         if self.surrogates is not None:
-            q_values = self.critic.q1(obs, proposals[:, :1])
+            q_values = self.policy.ascended_q(obs, proposals[:, :1])
             psi = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(2))
             objective = q_values.mean() + psi.mean(dim=(1, 2)).sum()
         elif self.surrogate == "exact" and self.n_actors > 1:
-            q_values = self.critic.q1(obs, proposals[:, :1])
-            thresholds = anchor_thresholds(self.min_q_values(obs, anchors).detach())
-            psi = th.maximum(self.min_q_values(obs, proposals[:, 1:]), thresholds)
+            q_values = self.policy.ascended_q(obs, proposals[:, :1])
+            thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
+            ascended = self.min_q_values if self.smooth_critic is None else self.policy.ascended_q
+            psi = th.maximum(ascended(obs, proposals[:, 1:]), thresholds)
             objective = q_values.mean() + psi.mean(dim=0).sum()
         else:
-            objective = self.critic.q1(obs, proposals).mean(dim=0).sum()
+            objective = self.policy.ascended_q(obs, proposals).mean(dim=0).sum()
         self.record("actor_loss", -objective)
         return -objective
-
-    def min_q_values(self, obs: Any, actions: th.Tensor) -> th.Tensor:
-        """
-        :param obs: Observations, (batch, ...)
-        :param actions: Several actions per observation, (batch, n_actions, action_dim)
-        :return: min(Q, Q_2), on which the surrogates are built ("twin critics for surrogates", §4.3); (batch, n_actions)
-        """
-        return self.critic.evaluate(obs, actions).amin(dim=0)
 
     def _update_learning_rates(self) -> None:
         super()._update_learning_rates()

@@ -1,0 +1,170 @@
+"""The nearest items f_NN (paper, §3.2.1): from points in the space of the embeddings to the items that are closest to them."""
+
+from typing import Any
+
+import numpy as np
+import torch as th
+from torch import nn
+
+NEAREST = ("exact", "approximate")
+
+GROUPS = 16
+
+
+class NearestItems(nn.Module):
+    """
+    Exact search over all items, by their Euclidean distance (up to the rounding of its square in float32).
+
+    The distance |q - e|² falls as q·e - |e|²/2 grows: one matrix product with the embeddings that are widened by the latter.
+
+    :param embeddings: One row per item, (N, D); they are scaled to [-1, 1] in each dimension (§14.6), 0 where all are equal
+    """
+
+    # Scores are computed for at most so many queries and items (a multiple of the groups) at a time, so that a block stays in
+    # the processor's cache
+    block_queries = 1024
+    block_items = 4096
+
+    widened: th.Tensor
+    scratch: th.Tensor
+
+    def __init__(self, embeddings: np.ndarray):
+        super().__init__()
+        self.n_items = len(embeddings)
+        rows = th.as_tensor(scale(embeddings))
+        widened = th.cat([rows, -0.5 * (rows * rows).sum(dim=1, keepdim=True)], dim=1)
+        # Up to a multiple of the groups, with items that are nearest to nothing
+        padding = widened.new_tensor([0.0] * rows.shape[1] + [-th.inf]).expand(-self.n_items % GROUPS, -1)
+        # Not in the state dict: the embeddings are saved once, with the action space
+        self.register_buffer("widened", th.cat([widened, padding]), persistent=False)
+        self.register_buffer("scratch", th.empty(0), persistent=False)
+
+    @property
+    def embeddings(self) -> th.Tensor:
+        """The scaled embeddings, (N, D)."""
+        return self.widened[: self.n_items, :-1]
+
+    def embed(self, items: th.Tensor) -> th.Tensor:
+        """
+        :param items: Items, of any shape (...)
+        :return: Their scaled embeddings, (..., D)
+        """
+        return self.embeddings[items]
+
+    @th.no_grad()
+    def search(self, queries: th.Tensor, k: int = 1, masks: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param queries: Points, (batch, n, D)
+        :param k: How many items to find for each, at most N
+        :param masks: Which items may be found, (batch, N); None for all
+        :return: The k nearest items, the nearest first, (batch, n, k)
+        :raises ValueError: if there are fewer than ``k`` items to be found
+        """
+        if masks is not None and bool((masks.sum(dim=1) < k).any()):
+            raise ValueError(f"action_masks: a row allows fewer than {k} of the {self.n_items} items.")
+        if k > self.n_items:
+            raise ValueError(f"k={k} is too large: there are {self.n_items} items.")
+        rows = max(1, self.block_queries // queries.shape[1])
+        chunks = queries.split(rows)
+        mask_chunks = [None] * len(chunks) if masks is None else masks.split(rows)
+        return th.cat([self._search(chunk, k, mask) for chunk, mask in zip(chunks, mask_chunks, strict=True)])
+
+    def _search(self, queries: th.Tensor, k: int, masks: th.Tensor | None) -> th.Tensor:
+        points = th.cat([queries, th.ones_like(queries[..., :1])], dim=2).flatten(0, 1)
+        best, items = queries.new_empty(len(points), 0), points.new_empty(len(points), 0, dtype=th.long)
+        for start in range(0, len(self.widened), self.block_items):
+            block = self.widened[start : start + self.block_items]
+            scores = self._scratch(len(points) * len(block)).view(len(points), len(block))
+            th.mm(points, block.T, out=scores)
+            if masks is not None:
+                allowed = masks[:, start : start + self.block_items].repeat_interleave(queries.shape[1], dim=0)
+                scores[:, : allowed.shape[1]].masked_fill_(~allowed, -th.inf)
+            values, positions = highest(scores) if k == 1 else scores.topk(min(k, len(block)), dim=1)
+            best, items = th.cat([best, values], dim=1), th.cat([items, start + positions], dim=1)
+            if start > 0:
+                best, order = best.topk(min(k, best.shape[1]), dim=1)
+                items = items.gather(1, order)
+        return items.unflatten(0, queries.shape[:2])
+
+    def _scratch(self, size: int) -> th.Tensor:
+        # Fresh memory of this size costs about as much as what is computed in it
+        if len(self.scratch) < size:
+            self.scratch = th.empty(size, device=self.widened.device)
+        return self.scratch[:size]
+
+
+class ApproximateNearestItems(NearestItems):
+    """
+    Search by a faiss index, where exact search over very many items dominates the run time: of the about √N cells of an
+    inverted file the nearest are scanned by product quantization, and the best few found are ranked by their distance.
+
+    ``recall`` is the share of uniformly random points for which the nearest item itself is found. Masked searches are exact.
+
+    :param embeddings: One row per item, (N, D), at least 1,000
+    :raises ImportError: if faiss is not installed
+    :raises ValueError: if there are fewer items
+    """
+
+    n_probes = 128
+    n_ranked = 8
+
+    def __init__(self, embeddings: np.ndarray):
+        super().__init__(embeddings)
+        try:
+            import faiss
+        except ImportError as error:
+            raise ImportError("nearest='approximate' needs faiss: pip install faiss-cpu") from error
+        rows = np.ascontiguousarray(self.embeddings.numpy())
+        n_items, dim = rows.shape
+        if n_items < 1_000:
+            raise ValueError(f"nearest='approximate' is for many items: use 'exact' for {n_items}.")
+        index: Any = faiss.index_factory(dim, f"IVF{int(n_items**0.5)},PQ{dim}x4fs,RFlat")
+        cells: Any = faiss.downcast_index(index.base_index)
+        cells.cp.max_points_per_centroid = 64  # enough to place the cells, in a fraction of the time
+        index.train(rows[:: max(1, n_items // 100_000)])
+        index.add(rows)
+        cells.nprobe = self.n_probes
+        index.k_factor = self.n_ranked
+        self.index = index
+        points = th.as_tensor(np.random.default_rng(0).uniform(-1, 1, (1, 512, dim)).astype(np.float32))
+        self.recall = (self.search(points) == super().search(points)).float().mean().item()
+
+    @th.no_grad()
+    def search(self, queries: th.Tensor, k: int = 1, masks: th.Tensor | None = None) -> th.Tensor:
+        if masks is not None:
+            return super().search(queries, k, masks)
+        items = self.index.search(queries.flatten(0, 1).cpu().numpy(), k)[1]
+        return th.as_tensor(items, device=queries.device).unflatten(0, queries.shape[:2])
+
+
+def make_nearest_items(kind: str, embeddings: np.ndarray) -> NearestItems:
+    """
+    :param kind: One of :data:`NEAREST`
+    :param embeddings: One row per item, (N, D)
+    :return: The search
+    """
+    return ApproximateNearestItems(embeddings) if kind == "approximate" else NearestItems(embeddings)
+
+
+def highest(scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    A maximum over numbers alone takes a fraction of the time of one that keeps track of where it was: so first the highest
+    of each group of columns, then the group, and then the column in the group.
+
+    :param scores: (n, m), m a multiple of :data:`GROUPS`
+    :return: The highest of each row and its column, (n, 1) each
+    """
+    groups = scores.unflatten(1, (GROUPS, -1))
+    values, residues = groups.amax(dim=1).max(dim=1, keepdim=True)
+    of_residue = groups.gather(2, residues.unsqueeze(1).expand(-1, GROUPS, -1)).squeeze(2)
+    return values, of_residue.argmax(dim=1, keepdim=True) * groups.shape[2] + residues
+
+
+def scale(embeddings: np.ndarray) -> np.ndarray:
+    """
+    :param embeddings: (N, D)
+    :return: The same, each dimension scaled from its range to [-1, 1]; 0 where all are equal
+    """
+    low, high = embeddings.min(axis=0), embeddings.max(axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    return ((embeddings - middle) / np.where(half > 0, half, 1)).astype(np.float32)
