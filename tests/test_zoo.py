@@ -54,10 +54,14 @@ def test_train(folder):
     assert (model.n_actors, model.learning_starts, model._n_updates) == (3, 40, 32)
 
 
-def test_train_in_processes_on_adroit(tmp_path):
-    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", "AdroitHandDoor-v1", "-n", 60, "--eval-freq", -1]
+@pytest.mark.parametrize("env_id", ["AdroitHandDoor-v1", "MiningExpedition-v0", "RecSim-v0"])
+def test_train_in_processes(tmp_path, env_id):
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", env_id, "-n", 60, "--eval-freq", -1]
     python(*train, "--vec-env", "subproc", *QUICK, cwd=tmp_path)
-    assert (tmp_path / "logs" / "savo" / "AdroitHandDoor-v1_1" / "AdroitHandDoor-v1.zip").exists()
+    assert (tmp_path / "logs" / "savo" / f"{env_id}_1" / f"{env_id}.zip").exists()
+    enjoy = ["-m", "rl_zoo3.enjoy", "--algo", "savo", "--env", env_id, "-f", "logs", "--no-render", "-n", 300]
+    output = python(*enjoy, cwd=tmp_path)
+    assert env_id == "AdroitHandDoor-v1" or "Mean reward" in output
 
 
 def test_train_on_an_environment_without_a_section(tmp_path):
@@ -152,6 +156,13 @@ def test_an_unknown_command(tmp_path):
     assert "command='play' is not one of the RL Zoo's" in python("-m", "sb3_savo", "play", cwd=tmp_path, check=False)
 
 
+# Table 3: steps, environments, and updates per transition
+MUJOCO = (3_000_000, 10, 50 / 375)
+RECSIM = (10_000_000, 16, 20 / 1_000)
+BUDGETS = {"MiningExpedition-v0": (10_000_000, 20, 20 / 2_000)}
+BUDGETS |= {f"RecSim{size}-v0": RECSIM for size in ("", "100k", "500k", "Data")}
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_hyperparameters(name):
     """Each section belongs to an environment that exists, and its arguments to the algorithm."""
@@ -168,9 +179,8 @@ def test_hyperparameters(name):
         assert isinstance(n_timesteps, int)
         if env_id != "default":
             assert env_id in gym.registry
-            assert (n_timesteps, n_envs) == (3_000_000, 10)
             updates_per_transition = section["gradient_steps"] / (n_envs * section["train_freq"])
-            assert updates_per_transition == pytest.approx(50 / (3_000_000 / 8_000))
+            assert (n_timesteps, n_envs, updates_per_transition) == pytest.approx(BUDGETS.get(env_id, MUJOCO))
         ALGORITHMS[name](env="Pendulum-v1", **section)
 
 

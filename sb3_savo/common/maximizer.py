@@ -427,7 +427,7 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         self: SelfMaximizerAlgorithm,
         total_timesteps: float,
         callback: MaybeCallback = None,
-        log_interval: int = 4,
+        log_interval: int | None = 4,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
@@ -449,7 +449,7 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         return super().learn(
             total_timesteps=int(total_timesteps),
             callback=callback,
-            log_interval=log_interval,
+            log_interval=log_interval,  # type: ignore[arg-type]
             tb_log_name=tb_log_name or type(self).__name__,
             reset_num_timesteps=reset_num_timesteps,
             progress_bar=progress_bar,

@@ -1,0 +1,60 @@
+"""
+How much memory does training with 500,000 items take?
+
+    python -m benchmarks.memory
+    python -m benchmarks.memory --env RecSim100k-v0 --nearest approximate
+
+Trains with the hyperparameters of ``hyperparams/savo.yml`` and the replay buffer as if it were full (every page of it is
+written to), saves and loads the model, and prints the process's peak memory after each.
+"""
+
+import argparse
+import resource
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+
+from benchmarks.discrete import HYPERPARAMETERS
+from sb3_savo import SAVO
+
+
+def report(what: str) -> None:
+    """
+    :param what: What was done last
+    """
+    print(f"{what}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="RecSim500k-v0", choices=("RecSim-v0", "RecSim100k-v0", "RecSim500k-v0"))
+    parser.add_argument("--nearest", default="exact", choices=("exact", "approximate"))
+    parser.add_argument("--n-steps", type=int, default=4_000, help="environment steps")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+
+    hyperparameters = {**HYPERPARAMETERS[args.env], "learning_starts": 1_000, "nearest": args.nearest}
+    del hyperparameters["n_timesteps"]
+    env = make_vec_env(args.env, n_envs=hyperparameters.pop("n_envs"))
+    print(f"{args.env}, {env.num_envs} environments, {env.action_space}")
+    report("environments made")
+    model = SAVO(env=env, verbose=1, device="cpu", **hyperparameters)
+    for array in vars(model.replay_buffer).values():
+        if isinstance(array, np.ndarray):
+            array.fill(0)
+    report("model made, replay buffer written to")
+    model.learn(args.n_steps, log_interval=None)
+    report(f"{args.n_steps} steps and {model._n_updates} updates")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.zip"
+        model.save(path)
+        report(f"saved ({path.stat().st_size / 2**20:.0f} MiB)")
+        SAVO.load(path, buffer_size=1)
+        report("loaded beside the first")
+
+
+if __name__ == "__main__":
+    main()
