@@ -17,7 +17,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.envs import BitFlippingEnv, SimpleMultiObsEnv
+from stable_baselines3.common.envs import BitFlippingEnv, IdentityEnv, SimpleMultiObsEnv
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
@@ -353,7 +353,6 @@ def test_hindsight():
 
 def test_it_learns_which_item_is_shown():
     """On SB3's identity task with 30 items (reward 1 for the item that is observed) it becomes much better than chance."""
-    from stable_baselines3.common.envs import IdentityEnv
 
     class Shown(IdentityEnv):
         """Shows the item's embedding."""
@@ -408,7 +407,6 @@ def masked_env(tell=False):
     [
         {"selection_epsilon": 0.5, "action_noise": NormalActionNoise(np.zeros(3), np.ones(3))},
         {"n_actors": 1, "q_smoothing": False},
-        {"n_steps": 2},
         {"nearest": "exact", "target_policy_noise": 0.3},
     ],
     ids=str,
@@ -487,8 +485,16 @@ def test_masks_need_a_place_in_the_buffer():
         """A user's own buffer, which knows nothing of masks."""
 
     model = SAVO("MlpPolicy", masked_env(), replay_buffer_class=PlainReplayBuffer, **QUICK)
-    with pytest.raises(ValueError, match="env has action masks, for which the PlainReplayBuffer of this model has no place"):
+    with pytest.raises(ValueError, match=r"env has action masks, but the PlainReplayBuffer of this model is for .* without"):
         model.learn(10)
+    model = SAVO("MlpPolicy", masked_env(), **QUICK)
+    model.set_env(ActionEmbedding(IdentityEnv(dim=70), model.action_space.embeddings))
+    with pytest.raises(
+        ValueError, match=r"env has no action masks, but the Candidate.* of this model is for .* with:"
+    ):
+        model.learn(10)
+    with pytest.raises(ValueError, match="n_steps=3: env has action masks, which are stored for the next step only"):
+        SAVO("MlpPolicy", masked_env(), n_steps=3, **QUICK)
 
 
 # Saving and loading

@@ -67,6 +67,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             if self.env is None:
                 raise ValueError("env=None: HerReplayBuffer computes rewards by the environment, so one must be passed.")
             buffer_kwargs["env"] = self.env
+        if self.has_masks and self.n_steps > 1:
+            raise ValueError(f"n_steps={self.n_steps}: env has action masks, which are stored for the next step only.")
         if self.learns_from_candidates or self.has_masks:
             buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
             if issubclass(buffer_class, CandidateStorage):
@@ -114,10 +116,11 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
         stores_masks = isinstance(self.replay_buffer, CandidateStorage) and self.replay_buffer.store_masks
-        if self.has_masks and not stores_masks:
+        if self.has_masks != stores_masks:
             raise ValueError(
-                f"env has action masks, for which the {type(self.replay_buffer).__name__} of this model has no place: "
-                f"load the model with the environment, {type(self).__name__}.load(…, env=env), and use one of SB3's buffers."
+                f"env has {'' if self.has_masks else 'no '}action masks, but the {type(self.replay_buffer).__name__} of this "
+                f"model is for environments {'with' if stores_masks else 'without'}: load the model with the environment, "
+                f"{type(self).__name__}.load(…, env=env), and use one of SB3's buffers."
             )
         self._action_masks = get_action_masks(self.env) if self.has_masks else None  # type: ignore[arg-type]
         return result
@@ -143,10 +146,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
                 taken = taken.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
             action = taken if self.policy.items is not None else self.policy.unscale_action(taken)
         else:
-            if self._action_masks is None:
-                action, taken = super()._sample_action(learning_starts, action_noise, n_envs)
-            else:
+            if self.policy.items is not None:
                 action = taken = self._random_items(n_envs)
+            else:
+                action, taken = super()._sample_action(learning_starts, action_noise, n_envs)
             if stores_candidates:
                 candidates = th.empty(n_envs, self.n_candidates, self.action_dim, device=self.device).uniform_(-1, 1)
                 items = self.policy.snap(candidates, masks)[1]
