@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 from sb3_savo import SAVO, ActionEmbedding, EmbeddedDiscrete
 from sb3_savo.common.buffers import CandidateHerReplayBuffer, CandidateReplayBuffer, CandidateStorage
 from sb3_savo.savo import SAVOPolicy
+from tests.reference import propose, q_min, spread_out, surrogate
 
 ENV_ID = "MiningExpedition-v0"
 N_ITEMS, DIM = 54, 9
@@ -36,12 +37,6 @@ QUICK = {
     "device": "cpu",
     "policy_kwargs": {"net_arch": [24, 24]},
 }
-
-
-def spread_out(model):
-    """Move all weights well away from their initial values, so that the proposals, their order and the targets differ."""
-    for parameter in model.policy.parameters():
-        parameter.data += 0.3 * th.randn_like(parameter)
 
 
 def make_model(env=ENV_ID, steps=80, **kwargs):
@@ -69,24 +64,6 @@ def nearest(model, point, allowed=None):
     if allowed is not None:
         distances[~allowed] = th.inf
     return embeddings[distances.argmin()][None]
-
-
-def propose(actor, s):
-    """a_0 = μ(s), a_i = ν_i(s; a_<i), un-snapped, for one state of shape (1, obs_dim)."""
-    actions = [th.tanh(actor.mu(s[None])[0])]
-    for i in range(actor.n_actors - 1):
-        actions.append(th.tanh(actor.nu(s[None], s, th.stack(actions, dim=1), slice(i, i + 1))[0]))
-    return actions
-
-
-def surrogate(model, i, s, a, earlier):
-    """Ψ̂_i(s, a; a_<i) of one state."""
-    net = model.surrogates.psi
-    return net(th.cat([s, a], dim=1)[None], s, th.stack(earlier, dim=1), slice(i - 1, i))[0]
-
-
-def q_min(model, s, a):
-    return th.minimum(*model.critic(s, a))
 
 
 # The losses, against one state at a time
@@ -489,9 +466,7 @@ def test_masks_need_a_place_in_the_buffer():
         model.learn(10)
     model = SAVO("MlpPolicy", masked_env(), **QUICK)
     model.set_env(ActionEmbedding(IdentityEnv(dim=70), model.action_space.embeddings))
-    with pytest.raises(
-        ValueError, match=r"env has no action masks, but the Candidate.* of this model is for .* with:"
-    ):
+    with pytest.raises(ValueError, match=r"env has no action masks, but the Candidate.* of this model is for .* with:"):
         model.learn(10)
     with pytest.raises(ValueError, match="n_steps=3: env has action masks, which are stored for the next step only"):
         SAVO("MlpPolicy", masked_env(), n_steps=3, **QUICK)

@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_savo import SAVO
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.savo.savo import anchor_thresholds
+from tests.reference import propose, q_min, spread_out, surrogate
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
 BATCH = 16
@@ -23,35 +24,10 @@ def make_model(env_id=ENV_ID, **kwargs):
     return model
 
 
-def spread_out(model):
-    """Move all weights well away from their initial values, so that the proposals, their order and the targets differ."""
-    for parameter in model.policy.parameters():
-        parameter.data += 0.3 * th.randn_like(parameter)
-
-
 def sample(model):
     model._recorded = {}
     batch = model.replay_buffer.sample(BATCH)
     return batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
-
-
-def propose(actor, s):
-    """a_0 = μ(s), a_i = ν_i(s; a_<i), for one state of shape (1, obs_dim), without the stack."""
-    actions = [th.tanh(actor.mu(s[None])[0])]
-    for i in range(actor.n_actors - 1):
-        earlier = th.stack(actions, dim=1)
-        actions.append(th.tanh(actor.nu(s[None], s, earlier, slice(i, i + 1))[0]))
-    return actions
-
-
-def surrogate(model, i, s, a, earlier):
-    """Ψ̂_i(s, a; a_<i) of one state, given exactly its i anchors."""
-    net = model.surrogates.psi
-    return net(th.cat([s, a], dim=1)[None], s, th.stack(earlier, dim=1), slice(i - 1, i))[0]
-
-
-def q_min(model, s, a):
-    return th.minimum(*model.critic(s, a))
 
 
 def test_bellman_target_and_critic_loss():
