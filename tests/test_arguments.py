@@ -22,7 +22,7 @@ SMALL = {"buffer_size": 300, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"
         ({"n_actors": True}, TypeError, r"n_actors=True is a bool"),
         ({"n_actor": 3}, TypeError, r"unexpected keyword argument 'n_actor'"),
         ({"use_sde": True}, TypeError, r"unexpected keyword argument 'use_sde'"),
-        ({"surrogate": "learned"}, ValueError, r"surrogate='learned' is not known.*'approximate', 'exact', None"),
+        ({"surrogate": "learned"}, ValueError, r"surrogate='learned' is not known.*'approximate', 'exact', 'hybrid', None"),
         ({"summarizer": "gru"}, ValueError, r"summarizer='gru' is not known.*'deepset', 'lstm', 'transformer'"),
         ({"modulation": "add"}, ValueError, r"modulation='add' is not known.*'film', 'mlp'"),
         ({"init": "zeros"}, ValueError, r"init='zeros' is not known.*'orthogonal', 'xavier', 'random', 'add'"),

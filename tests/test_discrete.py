@@ -113,7 +113,7 @@ def test_surrogate_loss(n_actors):
     th.testing.assert_close(model.surrogate_loss(batch), th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind, n_smoothed", [("approximate", 1), ("exact", 3), (None, 3)])
+@pytest.mark.parametrize("kind, n_smoothed", [("approximate", 1), ("exact", 3), ("hybrid", 3), (None, 3)])
 def test_smoothing_loss(kind, n_smoothed):
     """Q̂ sees raw proposals of the actors that ascend it; its targets are Q at the items nearest to these."""
     model = make_model(surrogate=kind)
@@ -129,7 +129,7 @@ def test_smoothing_loss(kind, n_smoothed):
 
 
 @pytest.mark.parametrize("q_smoothing", [True, False])
-@pytest.mark.parametrize("kind", ["approximate", "exact", None])
+@pytest.mark.parametrize("kind", ["approximate", "exact", "hybrid", None])
 def test_actor_loss(kind, q_smoothing):
     """Actors ascend at their raw proposals; with Q-smoothing those that would ascend Q ascend Q̂."""
     model = make_model(surrogate=kind, q_smoothing=q_smoothing)
@@ -143,9 +143,11 @@ def test_actor_loss(kind, q_smoothing):
         for i in range(1, 3):
             if kind == "approximate":
                 objective += surrogate(model, i, s, actions[i], actions[:i])
-            elif kind == "exact":
+            elif kind is not None:
                 ascended = q(s, actions[i]) if q_smoothing else q_min(model, s, actions[i])
-                objective += th.maximum(ascended, max(q_min(model, s, nearest(model, a)) for a in actions[:i]))
+                tau = max(q_min(model, s, nearest(model, a)) for a in actions[:i])
+                flat = tau if kind == "exact" else surrogate(model, i, s, actions[i], actions[:i])
+                objective += ascended if ascended > tau else flat
             else:
                 objective += q(s, actions[i])
     th.testing.assert_close(model.actor_loss(batch), -(objective / BATCH).squeeze(), rtol=1e-5, atol=1e-6)

@@ -37,6 +37,7 @@ def networks(model):
         {"n_actors": 2},
         {"n_actors": 6},
         {"surrogate": "exact"},
+        {"surrogate": "hybrid"},
         {"surrogate": None},
         {"summarizer": "lstm"},
         {"summarizer": "transformer"},

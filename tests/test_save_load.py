@@ -35,6 +35,7 @@ OPTIONS = [
     {},
     {"n_actors": 1},
     {"n_actors": 5, "surrogate": "exact"},
+    {"surrogate": "hybrid"},
     {"surrogate": None, "condition_on_previous": False},
     {"joint_action": True},
     {"summarizer": "lstm", "modulation": "mlp"},

@@ -15,6 +15,8 @@ from sb3_savo.common.conditioning import POOLS, ConditionedMLP
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
 
+LEARNED_SURROGATES = ("approximate", "hybrid")
+
 
 class ActorChain(BasePolicy):
     """
@@ -233,7 +235,7 @@ class SAVOPolicy(MaximizerPolicy):
     :param q_smoothing: Whether the actors that would ascend Q ascend Q̂, which learns to imitate it
     :param nearest: How the nearest items are found, ``exact`` or ``approximate``
     :param n_actors: Number of actors, μ and the ν_i; see :class:`SAVO` for this and the next six
-    :param surrogate: ``approximate``, ``exact`` or None
+    :param surrogate: ``approximate``, ``exact``, ``hybrid`` or None
     :param summarizer: ``deepset``, ``lstm`` or ``transformer``
     :param modulation: ``film`` or ``mlp``
     :param condition_on_previous: Whether actors and surrogates see the earlier actions
@@ -311,7 +313,7 @@ class SAVOPolicy(MaximizerPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
         self.surrogates = None
-        if self.surrogate == "approximate" and self.n_actors > 1:
+        if self.surrogate in LEARNED_SURROGATES and self.n_actors > 1:
             self.surrogates = self.make_surrogates(self._shared_extractor(self.actor))
             self.surrogates.optimizer = self.make_optimizer(self.surrogates, lr_schedule)
 

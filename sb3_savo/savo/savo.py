@@ -12,9 +12,17 @@ from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
 from sb3_savo.common.stacked import INITS
-from sb3_savo.savo.policies import ActorChain, CnnPolicy, MlpPolicy, MultiInputPolicy, SAVOPolicy, Surrogates
+from sb3_savo.savo.policies import (
+    LEARNED_SURROGATES,
+    ActorChain,
+    CnnPolicy,
+    MlpPolicy,
+    MultiInputPolicy,
+    SAVOPolicy,
+    Surrogates,
+)
 
-SURROGATES = ("approximate", "exact", None)
+SURROGATES = ("approximate", "exact", "hybrid", None)
 
 
 class SAVO(MaximizerAlgorithm):
@@ -29,8 +37,8 @@ class SAVO(MaximizerAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
     :param surrogate: What the later actors ascend: ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9);
-        ``"exact"``: Ψ_i itself, which is flat below the anchors (Eq. 7; the paper's "- Approximation"); None: Q, like the
-        first actor
+        ``"exact"``: Ψ_i itself, which is flat below the anchors (Eq. 7; the paper's "- Approximation"); ``"hybrid"``: Ψ_i
+        where it is above them, and Ψ̂_i where it is flat; None: Q, like the first actor
     :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
     :param modulation: How the summary enters a network (§13.4): ``"film"``, or ``"mlp"`` for concatenation to its input
     :param condition_on_previous: Whether actors and surrogates see the earlier actions (False: "- Previous Actions")
@@ -103,7 +111,7 @@ class SAVO(MaximizerAlgorithm):
 
     @property
     def learns_from_candidates(self) -> bool:
-        return super().learns_from_candidates or (self.surrogate == "approximate" and self.n_actors > 1)
+        return super().learns_from_candidates or (self.surrogate in LEARNED_SURROGATES and self.n_actors > 1)
 
     def _own_policy_arguments(self) -> dict[str, Any]:
         return {
@@ -177,20 +185,35 @@ class SAVO(MaximizerAlgorithm):
         """
         obs = batch.observations
         anchors, proposals = self.actor.propose_detached(obs)
-        if self.surrogates is not None:
-            q_values = self.policy.ascended_q(obs, proposals[:, :1])
-            psi = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(2))
-            objective = q_values.mean() + psi.mean(dim=(1, 2)).sum()
-        elif self.surrogate == "exact" and self.n_actors > 1:
-            q_values = self.policy.ascended_q(obs, proposals[:, :1])
-            thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
-            ascended = self.min_q_values if self.smooth_critic is None else self.policy.ascended_q
-            psi = th.maximum(ascended(obs, proposals[:, 1:]), thresholds)
-            objective = q_values.mean() + psi.mean(dim=0).sum()
+        if self.surrogate is None or self.n_actors == 1:
+            ascended = self.policy.ascended_q(obs, proposals)
         else:
-            objective = self.policy.ascended_q(obs, proposals).mean(dim=0).sum()
-        self.record("actor_loss", -objective)
-        return -objective
+            q_values = self.policy.ascended_q(obs, proposals[:, :1])
+            ascended = th.cat([q_values, self.ascended_surrogates(obs, anchors, proposals)], dim=1)
+        loss = -ascended.mean(dim=0).sum()
+        self.record("actor_loss", loss)
+        return loss
+
+    def ascended_surrogates(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param anchors: All actors' proposals as constants, (batch, n_actors, action_dim)
+        :param proposals: The same with their gradients
+        :return: What each later actor ascends at its proposal, (batch, n_actors - 1)
+        """
+        if self.surrogates is not None:
+            learned = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(2)).squeeze(2).T
+            if self.surrogate == "approximate":
+                return learned
+        if self.smooth_critic is None and self.policy.items is None:
+            # One evaluation for both, so that a proposal equal to an anchor is not above it by rounding
+            q_values = self.min_q_values(obs, proposals)
+            thresholds = anchor_thresholds(q_values.detach())
+        else:
+            q_values = (self.min_q_values if self.smooth_critic is None else self.policy.ascended_q)(obs, proposals)
+            thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
+        flat = thresholds if self.surrogate == "exact" else learned
+        return th.where(q_values[:, 1:] > thresholds, q_values[:, 1:], flat)
 
     def _update_learning_rates(self) -> None:
         super()._update_learning_rates()
