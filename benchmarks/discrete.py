@@ -3,8 +3,8 @@ Does SAVO learn in discrete spaces with embeddings, and do three actors find mor
 
 Every run takes the hyperparameters of ``hyperparams/savo.yml`` (the paper's Table 3), but for the budget: 300,000 steps in
 place of 10M, with one update per 20 transitions (Table 3: one per 100 and 50). In RecSim the schedules of noise and random
-items are shortened with it, as Table 3's would leave 85 % of the items random to the end. The two methods differ in the number
-of actors alone. Evaluations are without noise and random items.
+items are shortened with it, as Table 3's would leave 85 % of the items random to the end. The methods differ in the number
+of actors, or in what the later ones ascend, alone. Evaluations are without noise and random items.
 
     python -m benchmarks.discrete            # train what is missing, then print the tables
     python -m benchmarks.discrete --report   # only print the tables
@@ -29,7 +29,11 @@ from sb3_savo import SAVO
 from sb3_savo.envs.recsim import RecSimVecEnv
 
 ENV_IDS = ("MiningExpedition-v0", "RecSim-v0")
-METHODS = {"savo": 3, "savo_1_actor": 1}
+METHODS: dict[str, dict[str, Any]] = {
+    "savo": {"n_actors": 3},
+    "savo_1_actor": {"n_actors": 1},
+    "savo_hybrid": {"n_actors": 3, "surrogate": "hybrid"},
+}
 N_EVALUATIONS = 20
 EPISODES = 200
 HYPERPARAMETERS = yaml.safe_load((Path(__file__).parent.parent / "hyperparams" / "savo.yml").read_text())
@@ -65,7 +69,7 @@ def make_model(env_id: str, method: str, seed: int, n_steps: int) -> BaseAlgorit
             hyperparameters[name] = (initial, final, round(share * steps))
     n_envs = hyperparameters.pop("n_envs")
     hyperparameters |= {
-        "n_actors": METHODS[method],
+        **METHODS[method],
         "buffer_size": n_steps,
         "train_freq": 20,
         "gradient_steps": n_envs,

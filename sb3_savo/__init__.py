@@ -3,9 +3,10 @@
 from importlib.metadata import version
 
 from sb3_savo import envs
+from sb3_savo.common.resets import ResetCallback
 from sb3_savo.common.spaces import EmbeddedDiscrete
 from sb3_savo.envs import ActionEmbedding
 from sb3_savo.savo import SAVO
 
 __version__ = version("sb3-savo")
-__all__ = ["SAVO", "ActionEmbedding", "EmbeddedDiscrete", "__version__", "envs"]
+__all__ = ["SAVO", "ActionEmbedding", "EmbeddedDiscrete", "ResetCallback", "__version__", "envs"]

@@ -1,0 +1,108 @@
+"""Resets: which weights are new, which are kept, and that learning goes on from the old replay buffer."""
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import SAC, TD3
+
+from sb3_savo import SAVO, ResetCallback
+from sb3_savo.common.resets import last_layers
+
+QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
+QUICK["policy_kwargs"] = {"net_arch": [16, 16]}
+MODELS = {
+    "td3": lambda: TD3("MlpPolicy", "Pendulum-v1", **QUICK),
+    "savo": lambda: SAVO("MlpPolicy", "Pendulum-v1", **QUICK),
+    "savo-1": lambda: SAVO("MlpPolicy", "Pendulum-v1", n_actors=1, **QUICK),
+    "savo-lstm": lambda: SAVO("MlpPolicy", "Pendulum-v1", summarizer="lstm", modulation="mlp", **QUICK),
+    "savo-discrete": lambda: SAVO("MlpPolicy", "MiningExpedition-v0", **QUICK),
+}
+ACTORS = {"td3": ["mu.4"], "savo-1": ["mu.output"]}
+SURROGATES = {"td3": [], "savo-1": []}
+
+
+def learn_until_a_reset(name, reset):
+    """All weights before and after the reset, in which the last step ends."""
+    model = MODELS[name]()
+    model.learn(79)
+    model.gradient_steps = 0
+    before = {key: value.clone() for key, value in model.policy.state_dict().items()}
+    model.learn(1, callback=ResetCallback(reset, 80), reset_num_timesteps=False)
+    return model, before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_full_reset_gives_all_weights_anew(name):
+    model, before = learn_until_a_reset(name, "full")
+    after = model.policy.state_dict()
+    kept = {key for key, value in after.items() if th.equal(value, before[key])}
+    assert all(key.endswith("bias") or ".norms." in key for key in kept)  # those that start from zero may be zero still
+    for parameter_name, parameter in model.policy.actor.named_parameters():
+        assert th.equal(parameter, dict(model.policy.actor_target.named_parameters())[parameter_name])
+    for optimizer in [model.actor.optimizer, model.critic.optimizer]:
+        assert not optimizer.state
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_last_layers(name):
+    model = MODELS[name]()
+    critics = ["qf0.4", "qf1.4"]
+    expected = {f"{critic}.{layer}" for critic in ("critic", "critic_target") for layer in critics}
+    for actor in ("actor", "actor_target"):
+        expected |= {f"{actor}.{layer}" for layer in ACTORS.get(name, ["mu.output", "nu.net.output"])}
+    expected |= {f"surrogates.{layer}" for layer in SURROGATES.get(name, ["psi.net.output"])}
+    expected |= {"smooth_critic.qf0.4"} if name == "savo-discrete" else set()
+    assert set(last_layers(model.policy)) == {f"{layer}.{kind}" for layer in expected for kind in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_last_layer_reset_leaves_the_rest(name):
+    model, before = learn_until_a_reset(name, "last_layer")
+    names = set(last_layers(model.policy))
+    changed = {key for key, value in model.policy.state_dict().items() if not th.equal(value, before[key])}
+    assert changed <= names and {key for key in names if key.endswith("weight")} <= changed
+    of_actor = dict(model.policy.actor.named_parameters())
+    remembered = {key for key, parameter in of_actor.items() if parameter in model.actor.optimizer.state}
+    assert remembered == {key for key in of_actor if f"actor.{key}" not in names}
+
+
+@pytest.mark.parametrize("name", ["td3", "savo", "savo-discrete"])
+def test_learning_goes_on_from_the_old_buffer(name, capsys):
+    model = MODELS[name]()
+    model.learn(200, callback=ResetCallback("full", 70, verbose=1))
+    assert capsys.readouterr().out.splitlines() == [f"Reset (full) after {steps} steps" for steps in (70, 140)]
+    assert model.replay_buffer.size() == 200 and model._n_updates == 160
+    assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
+    assert model.actor.optimizer.param_groups[0]["lr"] > 0 and model.actor.optimizer.state
+    model.learn(30, callback=ResetCallback("last_layer", 220), reset_num_timesteps=False)
+    obs = model.observation_space.sample()
+    assert model.action_space.contains(model.predict(obs)[0][()])
+
+
+def test_resuming_does_not_reset_at_once():
+    model = MODELS["savo"]()
+    model.learn(75)
+    weights = [parameter.clone() for parameter in model.policy.parameters()]
+    model.gradient_steps = 0
+    model.learn(20, callback=ResetCallback("full", 50), reset_num_timesteps=False)
+    assert all(th.equal(p, q) for p, q in zip(weights, model.policy.parameters(), strict=True))
+
+
+def test_other_algorithms_of_sb3():
+    model = SAC("MlpPolicy", "Pendulum-v1", **QUICK).learn(100, callback=ResetCallback("last_layer", 60))
+    critics = {f"{critic}.{layer}" for critic in ("critic", "critic_target") for layer in ("qf0.4", "qf1.4")}
+    assert {name.rsplit(".", 1)[0] for name in last_layers(model.policy)} == critics | {"actor.mu", "actor.log_std"}
+    assert np.isfinite(model.predict(np.zeros(3))[0]).all()
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (("half",), ValueError, "reset='half' is not known: it must be one of 'full', 'last_layer'"),
+        (("full", 0), ValueError, "reset_interval=0 is too small"),
+        (("full", 2e5), TypeError, "reset_interval=200000.0 is a float"),
+    ],
+)
+def test_bad_argument(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ResetCallback(*arguments)
