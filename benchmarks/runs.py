@@ -48,12 +48,12 @@ class RecordEvaluations(BaseCallback):
 
 def train(make_model: Callable[[], BaseAlgorithm], env: VecEnv, n_steps: int, path: Path, every: int, n_episodes: int) -> None:
     """
-    Train and record one run, unless it was finished before.
+    Train, record and save one run, unless it was finished before.
 
     :param make_model: Makes the untrained model
     :param env: Environments to evaluate in
     :param n_steps: Environment steps
-    :param path: The CSV file; it ends in ``.partial`` while the run goes on
+    :param path: The CSV file, which ends in ``.partial`` while the run goes on; the trained agent is beside it, as a zip
     :param every: Steps from one evaluation to the next
     :param n_episodes: Episodes per evaluation
     """
@@ -61,7 +61,8 @@ def train(make_model: Callable[[], BaseAlgorithm], env: VecEnv, n_steps: int, pa
         return
     th.set_num_threads(1)
     unfinished = path.with_suffix(".partial")
-    make_model().learn(n_steps, callback=RecordEvaluations(unfinished, env, every, n_episodes))
+    model = make_model().learn(n_steps, callback=RecordEvaluations(unfinished, env, every, n_episodes))
+    model.save(path.with_suffix(".zip"))
     os.replace(unfinished, path)
 
 
