@@ -105,12 +105,12 @@ class ActorChain(BasePolicy):
             (batch, n_actors, action_dim)
         :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
         """
-        proposals = self._first(features)
+        proposals = self._first(features).tanh()
         if noise is not None:
             proposals = (proposals + noise[:, : proposals.shape[1]]).clamp(-1, 1)
         while proposals.shape[1] < self.n_actors:
             i = proposals.shape[1]
-            proposal = self._successors(features, proposals, slice(i - 1, i))
+            proposal = self._successors(features, proposals, slice(i - 1, i)).tanh()
             if noise is not None:
                 proposal = (proposal + noise[:, i : i + 1]).clamp(-1, 1)
             proposals = th.cat([proposals, proposal], dim=1)
@@ -122,28 +122,29 @@ class ActorChain(BasePolicy):
         conditioned on are constants. (They are found first, so that all the successors then run as one.)
 
         :param obs: Observations, (batch, ...)
-        :return: The proposals as constants, and the same with their gradients; (batch, n_actors, action_dim) each
+        :return: The proposals as constants, and with their gradients what they are the tanh of;
+            (batch, n_actors, action_dim) each
         """
         features = self.extract_features(obs, self.features_extractor)
         if self.nu is None:
-            proposals = self._first(features)
-            return proposals.detach(), proposals
+            pre_activations = self._first(features)
+            return pre_activations.tanh().detach(), pre_activations
         with th.no_grad():
             constants = self.propose(features)
         return constants, th.cat([self._first(features), self._successors(features, constants[:, :-1])], dim=1)
 
     def _first(self, features: th.Tensor) -> th.Tensor:
-        return th.tanh(self.mu(features.unsqueeze(0)).squeeze(0)).unflatten(1, (-1, self.action_dim))
+        return self.mu(features.unsqueeze(0)).squeeze(0).unflatten(1, (-1, self.action_dim))
 
     def _successors(self, features: th.Tensor, earlier: th.Tensor, nets: slice = ALL) -> th.Tensor:
         assert self.nu is not None
         n_networks = len(range(self.nu.n_networks)[nets])
         inputs = features.expand(n_networks, -1, -1)
-        return th.tanh(self.nu(inputs, features, earlier, nets)).transpose(0, 1)
+        return self.nu(inputs, features, earlier, nets).transpose(0, 1)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The chain alone cannot say which proposal is best: the critic does, in the policy
-        return self._first(self.extract_features(observation, self.features_extractor))[:, 0]
+        return self._first(self.extract_features(observation, self.features_extractor))[:, 0].tanh()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.constructor_kwargs}

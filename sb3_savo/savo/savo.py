@@ -8,7 +8,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import update_learning_rate
 from torch.nn import functional as F
 
-from sb3_savo.common.checks import check_choice, check_integer
+from sb3_savo.common.checks import check_choice, check_integer, check_number
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
 from sb3_savo.common.stacked import INITS
@@ -21,6 +21,9 @@ from sb3_savo.savo.policies import (
     SAVOPolicy,
     Surrogates,
 )
+
+# tanh(2) is 0.96, and its slope there 0.07
+LIVE_RANGE = 2.0
 
 SURROGATES = ("approximate", "exact", "hybrid", None)
 
@@ -44,6 +47,9 @@ class SAVO(MaximizerAlgorithm):
     :param condition_on_previous: Whether actors and surrogates see the earlier actions (False: "- Previous Actions")
     :param joint_action: Let one actor propose all ``n_actors`` actions at once ("+ Joint Action")
     :param init: Initial weights of actors and surrogates (§14.7): ``"orthogonal"``, ``"xavier"``, ``"random"`` or ``"add"``
+    :param saturation_penalty: Weight in the actors' loss of how far the later actors' outputs are beyond the live range of
+        tanh, at least 0; 0 is the paper's. Where a surrogate is flat, nothing else holds an actor back from drifting into
+        a corner of the action space, from which no gradient leads back.
     :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`: SB3's ``learning_rate``,
         ``buffer_size``, ``learning_starts``, ``batch_size``, ``tau``, ``gamma``, ``train_freq``, ``gradient_steps``,
         ``action_noise``, ``replay_buffer_class``, ``replay_buffer_kwargs``, ``optimize_memory_usage``, ``n_steps``,
@@ -79,6 +85,7 @@ class SAVO(MaximizerAlgorithm):
         condition_on_previous: bool = True,
         joint_action: bool = False,
         init: str = "orthogonal",
+        saturation_penalty: float = 0.0,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ):
@@ -89,6 +96,7 @@ class SAVO(MaximizerAlgorithm):
         check_choice("condition_on_previous", condition_on_previous, (True, False))
         check_choice("joint_action", joint_action, (True, False))
         check_choice("init", init, INITS)
+        check_number("saturation_penalty", saturation_penalty)
         super().__init__(policy, env, **kwargs)
         self.n_actors = n_actors
         self.surrogate = surrogate
@@ -97,6 +105,7 @@ class SAVO(MaximizerAlgorithm):
         self.condition_on_previous = condition_on_previous
         self.joint_action = joint_action
         self.init = init
+        self.saturation_penalty = saturation_penalty
 
         if _init_setup_model:
             self._setup_model()
@@ -184,13 +193,16 @@ class SAVO(MaximizerAlgorithm):
         :return: A scalar
         """
         obs = batch.observations
-        anchors, proposals = self.actor.propose_detached(obs)
+        anchors, pre_activations = self.actor.propose_detached(obs)
+        proposals = pre_activations.tanh()
         if self.surrogate is None or self.n_actors == 1:
             ascended = self.policy.ascended_q(obs, proposals)
         else:
             q_values = self.policy.ascended_q(obs, proposals[:, :1])
             ascended = th.cat([q_values, self.ascended_surrogates(obs, anchors, proposals)], dim=1)
         loss = -ascended.mean(dim=0).sum()
+        if self.saturation_penalty > 0 and self.n_actors > 1:
+            loss += self.saturation_penalty * saturation(pre_activations[:, 1:])
         self.record("actor_loss", loss)
         return loss
 
@@ -236,3 +248,11 @@ def anchor_thresholds(q_candidates: th.Tensor) -> th.Tensor:
     :return: τ_i = max_{j<i} Q(s, a_j) for i = 1 … n - 1 (Eq. 7), (batch, n - 1)
     """
     return q_candidates.cummax(dim=1).values[:, :-1]
+
+
+def saturation(pre_activations: th.Tensor) -> th.Tensor:
+    """
+    :param pre_activations: What proposals are the tanh of, (batch, n, action_dim)
+    :return: Sum over actors and dimensions, averaged over states, of the square of what is beyond the live range
+    """
+    return (pre_activations.abs() - LIVE_RANGE).relu().square().sum(dim=(1, 2)).mean()
