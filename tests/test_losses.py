@@ -124,7 +124,10 @@ def test_saturation_penalty():
     _, pre_activations = model.actor.propose_detached(batch.observations)
     beyond = [sum(max(abs(x.item()) - 2, 0) ** 2 for x in row[1:].flatten()) for row in pre_activations]
     assert 0 < np.count_nonzero(beyond) and max(beyond) > 1
+    model._recorded = {}
     assert (model.actor_loss(batch) - without).item() == pytest.approx(0.5 * np.mean(beyond), rel=1e-4)
+    share = np.mean([abs(x.item()) > 2 for x in pre_activations.flatten()])
+    assert model._recorded["saturated_share"][0].item() == pytest.approx(share)
 
 
 def gradients(loss, parameters):

@@ -189,7 +189,7 @@ def test_callbacks_and_tensorboard(tmp_path):
     events = EventAccumulator(str(tmp_path / "tb" / "SAVO_1"))
     events.Reload()
     td3 = {"train/actor_loss", "train/critic_loss", "train/learning_rate", "rollout/ep_rew_mean", "time/fps"}
-    own = {"train/surrogate_loss", "train/surrogate_error_pct", "train/q_gain"}
+    own = {"train/surrogate_loss", "train/surrogate_error_pct", "train/q_gain", "train/saturated_share"}
     own |= {f"train/candidate_share_{i}" for i in range(3)}
     assert td3 | own <= set(events.Tags()["scalars"])
 

@@ -204,6 +204,7 @@ class SAVO(MaximizerAlgorithm):
         if self.saturation_penalty > 0 and self.n_actors > 1:
             loss += self.saturation_penalty * saturation(pre_activations[:, 1:])
         self.record("actor_loss", loss)
+        self.record("saturated_share", (pre_activations.abs() > LIVE_RANGE).float().mean())
         return loss
 
     def ascended_surrogates(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor) -> th.Tensor:
