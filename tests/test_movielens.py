@@ -374,7 +374,7 @@ def test_checkers_and_spaces(tiny, split):
     assert isinstance(env.unwrapped.action_space, EmbeddedDiscrete)
     assert env.unwrapped.action_space.embeddings.shape == (N_MOVIES, 30)
     assert env.observation_space == gym.spaces.Box(-1, 1, (120,), np.float32)
-    gymnasium_check_env(env.unwrapped, skip_render_check=True)
+    gymnasium_check_env(env.unwrapped)
     sb3_check_env(env)
 
 
@@ -403,6 +403,20 @@ def test_episodes(tiny):
             assert not terminated and truncated == (step == 79)
             seen.add(reward)
     assert seen == {0.0, 1.0}
+
+
+def test_rendering(tiny, capsys):
+    texts = []
+    for render_mode in ("ansi", "human", None):
+        env = gym.make("RecSimData-v0", data_dir=tiny, render_mode=render_mode).unwrapped
+        env.reset(seed=0)
+        texts.append(env.render())
+        clicked = [movie for movie in range(20) if env.step(movie)[1]]
+        texts.append(env.render())
+    last = ", ".join(map(str, clicked[:-4:-1]))
+    expected = ["0 clicks, the last on the movies (none)", f"{len(clicked)} clicks, the last on the movies {last}"]
+    assert texts == [*expected, None, None, None, None] and len(clicked) > 3
+    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_clicks_have_the_models_probability(tiny):
@@ -630,7 +644,7 @@ def test_real_environment(real, monkeypatch, split, n_users, auc):
     monkeypatch.setenv("SB3_SAVO_CACHE", str(real[1]))
     env = gym.make("RecSimData-v0", data_dir=real[0], split=split)
     sb3_check_env(env)
-    gymnasium_check_env(env.unwrapped, skip_render_check=True)
+    gymnasium_check_env(env.unwrapped)
     data = env.unwrapped
     assert data.action_space.embeddings.shape == (9742, 30) and len(data.profiles) == n_users
     assert auc < data.click_model.auc < 0.85

@@ -409,9 +409,31 @@ def test_copies_go_on_as_the_original(duplicate, make):
         step_both(env, twin, 60)
 
 
+def test_rendering(capsys):
+    env = gym.make("RecSim-v0", render_mode="ansi")
+    env.reset(seed=0)
+    env.step(0)
+    text = env.render()
+    users = env.unwrapped.users
+    assert text.startswith(f"1 items shown, budget {users.budget[0]:.1f}, interest ")
+    strongest = np.abs(users.interest[0]).argmax()
+    assert f"interest {strongest}: {users.interest[0, strongest]:+.2f}, " in text
+    assert capsys.readouterr().out == ""
+
+    env = gym.make("RecSim-v0", render_mode="human")
+    env.reset(seed=0)
+    env.step(0)
+    assert env.render() is None
+    assert capsys.readouterr().out == text + "\n"
+    env = gym.make("RecSim-v0")
+    env.reset()
+    assert env.unwrapped.render() is None
+
+
 @pytest.mark.parametrize(
     "kwargs, error, message",
     [
+        ({"render_mode": "rgb_array"}, ValueError, "render_mode='rgb_array' is not known: it must be one of None, 'human'"),
         ({"user_model": "bandit"}, ValueError, "user_model='bandit' is not known: it must be one of 'budget', 'softmax'"),
         ({"n_items": 1}, ValueError, "n_items=1 is too small: it must be an integer of at least 2"),
         ({"n_items": 10.0}, TypeError, "n_items=10.0 is a float"),

@@ -23,7 +23,7 @@ def python(*arguments, cwd, check=True):
     result = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "SDL_VIDEODRIVER": "dummy"},
         capture_output=True,
         text=True,
     )
@@ -59,9 +59,11 @@ def test_train_in_processes(tmp_path, env_id):
     train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", env_id, "-n", 60, "--eval-freq", -1]
     python(*train, "--vec-env", "subproc", *QUICK, cwd=tmp_path)
     assert (tmp_path / "logs" / "savo" / f"{env_id}_1" / f"{env_id}.zip").exists()
-    enjoy = ["-m", "rl_zoo3.enjoy", "--algo", "savo", "--env", env_id, "-f", "logs", "--no-render", "-n", 300]
-    output = python(*enjoy, cwd=tmp_path)
-    assert env_id == "AdroitHandDoor-v1" or "Mean reward" in output
+    if env_id != "AdroitHandDoor-v1":
+        enjoy = ["-m", "rl_zoo3.enjoy", "--algo", "savo", "--env", env_id, "-f", "logs", "-n", 300]
+        output = python(*enjoy, cwd=tmp_path)
+        assert "Mean reward" in output
+        assert ("items shown, budget" in output) == (env_id == "RecSim-v0")
 
 
 def test_train_on_an_environment_without_a_section(tmp_path):

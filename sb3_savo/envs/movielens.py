@@ -20,6 +20,7 @@ from sb3_savo.common.spaces import EmbeddedDiscrete
 from sb3_savo.envs import clicks, movielens_data
 from sb3_savo.envs.clicks import N_LAST, ClickModel
 from sb3_savo.envs.movielens_data import DATASETS, EMBEDDING_DIM, cache_dir, find_dataset
+from sb3_savo.envs.recsim import show
 
 SPLITS = ("train", "eval")
 OFFLINE_SHARE = 0.6
@@ -58,11 +59,13 @@ class RecSimData(gym.Env):
         MOVIELENS_DIR, else the cache
     :param split: ``"train"`` or ``"eval"``
     :param split_seed: Seed of the draw of the offline users
+    :param render_mode: ``"ansi"``: :meth:`render` returns a line on the clicks so far; ``"human"``: it prints that; None
     :raises TypeError: if ``split_seed`` is not an integer
     :raises ValueError: if an argument has none of its values, or a file is malformed or too small
     :raises FileNotFoundError: if the files are neither found nor downloaded
     """
 
+    metadata = {"render_modes": ["human", "ansi"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
     action_space: EmbeddedDiscrete
 
     def __init__(
@@ -71,17 +74,22 @@ class RecSimData(gym.Env):
         data_dir: str | os.PathLike | None = None,
         split: str = "train",
         split_seed: int = 0,
+        render_mode: str | None = None,
     ):
         check_choice("split", split, SPLITS)
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.render_mode = render_mode
         embeddings, splits = load(dataset, data_dir, split_seed)
         self.click_model, self.profiles, _ = splits[split]
         self.action_space = EmbeddedDiscrete(embeddings)
         self.observation_space = spaces.Box(-1.0, 1.0, ((N_LAST + 1) * EMBEDDING_DIM,), np.float32)
         self._obs = np.zeros(self.observation_space.shape, dtype=np.float32)
+        self._clicked: list[int] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         profile = self.profiles[self.np_random.integers(len(self.profiles))]
+        self._clicked = []
         self._obs = np.concatenate([np.zeros(N_LAST * EMBEDDING_DIM, dtype=np.float32), profile])
         return self._obs.copy(), {}
 
@@ -97,7 +105,12 @@ class RecSimData(gym.Env):
         if clicked:
             older, profile = self._obs[: (N_LAST - 1) * EMBEDDING_DIM], self._obs[N_LAST * EMBEDDING_DIM :]
             self._obs = np.concatenate([movie, older, profile])
+            self._clicked.append(int(action))
         return self._obs.copy(), float(clicked), False, False, {}
+
+    def render(self) -> str | None:
+        last = ", ".join(map(str, self._clicked[:-4:-1]))
+        return show(f"{len(self._clicked)} clicks, the last on the movies {last or '(none)'}", self.render_mode)
 
 
 def load(dataset: str, data_dir: str | os.PathLike | None = None, split_seed: int = 0) -> tuple[np.ndarray, dict[str, Split]]:

@@ -45,17 +45,28 @@ class RecSim(gym.Env):
     :param user_model: ``"budget"`` or ``"softmax"``
     :param items_seed: Seed of the items, at least 0; environments of one process share the items
     :param n_noise_dims: Number of dimensions of noise, uniform in [-1, 1], in the embeddings, at least 0
+    :param render_mode: ``"ansi"``: :meth:`render` returns a line on the user; ``"human"``: it prints that; None
     :raises TypeError: if a number is not an integer
-    :raises ValueError: if a number is too small, or the user model is not known
+    :raises ValueError: if a number is too small, or the user model or the render mode is not known
     """
 
+    metadata = {"render_modes": ["human", "ansi"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
     action_space: EmbeddedDiscrete
 
-    def __init__(self, n_items: int = 10_000, user_model: str = "budget", items_seed: int = 0, n_noise_dims: int = 15):
+    def __init__(
+        self,
+        n_items: int = 10_000,
+        user_model: str = "budget",
+        items_seed: int = 0,
+        n_noise_dims: int = 15,
+        render_mode: str | None = None,
+    ):
         check_integer("n_items", n_items, low=2)
         check_choice("user_model", user_model, tuple(USER_MODELS))
         check_integer("items_seed", items_seed, low=0)
         check_integer("n_noise_dims", n_noise_dims, low=0)
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.render_mode = render_mode
         self.catalogue = make_catalogue(n_items, items_seed, n_noise_dims)
         self.users = USER_MODELS[user_model](self.catalogue, n_users=1)
         self.action_space = EmbeddedDiscrete(self.catalogue.embeddings)
@@ -78,6 +89,23 @@ class RecSim(gym.Env):
         clicked, left = self.users.respond(np.array([action]))
         click = bool(clicked[0])
         return self.users.interest[0].copy(), float(click), bool(left[0]), False, {"click": click}
+
+    def render(self) -> str | None:
+        interest = self.users.interest[0]
+        strongest = ", ".join(f"{c}: {interest[c]:+.2f}" for c in np.abs(interest).argsort()[:-4:-1])
+        text = f"{self.users.n_steps[0]} items shown, budget {self.users.budget[0]:.1f}, interest {strongest}, …"
+        return show(text, self.render_mode)
+
+
+def show(text: str, render_mode: str | None) -> str | None:
+    """
+    :param text: A line
+    :param render_mode: ``"human"``, ``"ansi"`` or None
+    :return: The line, or None if it was printed or is not wanted
+    """
+    if render_mode == "human":
+        print(text)
+    return text if render_mode == "ansi" else None
 
 
 class RecSimVecEnv(DummyVecEnv):
