@@ -14,10 +14,12 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
 from benchmarks import oracles
+from sb3_savo.envs.bars import NEGATIVE, POSITIVE
 from sb3_savo.envs.recsim import RecSim, RecSimVecEnv
 from sb3_savo.envs.recsim_users import USER_MODELS, make_catalogue
 
@@ -409,31 +411,33 @@ def test_copies_go_on_as_the_original(duplicate, make):
         step_both(env, twin, 60)
 
 
-def test_rendering(capsys):
-    env = gym.make("RecSim-v0", render_mode="ansi")
+def test_rendering():
+    """SB3 makes environments with ``rgb_array``."""
+    env = make_vec_env("RecSim-v0", n_envs=1, seed=0).envs[0].unwrapped
     env.reset(seed=0)
     env.step(0)
-    text = env.render()
-    users = env.unwrapped.users
-    assert text.startswith(f"1 items shown, budget {users.budget[0]:.1f}, interest ")
-    strongest = np.abs(users.interest[0]).argmax()
-    assert f"interest {strongest}: {users.interest[0, strongest]:+.2f}, " in text
-    assert capsys.readouterr().out == ""
+    picture = env.render()
+    assert picture.shape == (96, 240, 3) and picture.dtype == np.uint8
+    interest = env.users.interest[0]
+    for dimension in range(30):
+        column = picture[:, 8 * dimension]
+        n_bar = ((column == POSITIVE).all(axis=1) | (column == NEGATIVE).all(axis=1)).sum()
+        assert n_bar == pytest.approx(48 * abs(interest[dimension]), abs=1)
+        drawn = (column == POSITIVE).all(axis=1).any(), (column == NEGATIVE).all(axis=1).any()
+        assert drawn == (interest[dimension] > 0.0106, interest[dimension] < -0.0106)  # half a pixel
 
-    env = gym.make("RecSim-v0", render_mode="human")
-    env.reset(seed=0)
-    env.step(0)
-    assert env.render() is None
-    assert capsys.readouterr().out == text + "\n"
-    env = gym.make("RecSim-v0")
-    env.reset()
-    assert env.unwrapped.render() is None
+    env.render_mode = "ansi"
+    text = env.render()
+    assert text.startswith(f"1 items shown, budget {env.users.budget[0]:.1f}, interest ")
+    strongest = np.abs(interest).argmax()
+    assert f"interest {strongest}: {interest[strongest]:+.2f}, " in text
+    assert RecSim(n_items=10).render() is None
 
 
 @pytest.mark.parametrize(
     "kwargs, error, message",
     [
-        ({"render_mode": "rgb_array"}, ValueError, "render_mode='rgb_array' is not known: it must be one of None, 'human'"),
+        ({"render_mode": "pdf"}, ValueError, "render_mode='pdf' is not known: it must be one of None, 'ansi', 'rgb_array'"),
         ({"user_model": "bandit"}, ValueError, "user_model='bandit' is not known: it must be one of 'budget', 'softmax'"),
         ({"n_items": 1}, ValueError, "n_items=1 is too small: it must be an integer of at least 2"),
         ({"n_items": 10.0}, TypeError, "n_items=10.0 is a float"),

@@ -18,9 +18,9 @@ from gymnasium import spaces
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.spaces import EmbeddedDiscrete
 from sb3_savo.envs import clicks, movielens_data
+from sb3_savo.envs.bars import draw_bars
 from sb3_savo.envs.clicks import N_LAST, ClickModel
 from sb3_savo.envs.movielens_data import DATASETS, EMBEDDING_DIM, cache_dir, find_dataset
-from sb3_savo.envs.recsim import show
 
 SPLITS = ("train", "eval")
 OFFLINE_SHARE = 0.6
@@ -59,13 +59,14 @@ class RecSimData(gym.Env):
         MOVIELENS_DIR, else the cache
     :param split: ``"train"`` or ``"eval"``
     :param split_seed: Seed of the draw of the offline users
-    :param render_mode: ``"ansi"``: :meth:`render` returns a line on the clicks so far; ``"human"``: it prints that; None
+    :param render_mode: ``"rgb_array"``: an image of the observation, one bar per number, the three movies and the profile one
+        above the other, (384, 240, 3) in uint8; ``"ansi"``: a line on the clicks so far; None: :meth:`render` returns None
     :raises TypeError: if ``split_seed`` is not an integer
     :raises ValueError: if an argument has none of its values, or a file is malformed or too small
     :raises FileNotFoundError: if the files are neither found nor downloaded
     """
 
-    metadata = {"render_modes": ["human", "ansi"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
     action_space: EmbeddedDiscrete
 
     def __init__(
@@ -108,9 +109,13 @@ class RecSimData(gym.Env):
             self._clicked.append(int(action))
         return self._obs.copy(), float(clicked), False, False, {}
 
-    def render(self) -> str | None:
-        last = ", ".join(map(str, self._clicked[:-4:-1]))
-        return show(f"{len(self._clicked)} clicks, the last on the movies {last or '(none)'}", self.render_mode)
+    def render(self) -> str | np.ndarray | None:
+        if self.render_mode == "rgb_array":
+            return draw_bars(self._obs.reshape(-1, EMBEDDING_DIM))
+        if self.render_mode == "ansi":
+            last = ", ".join(map(str, self._clicked[:-4:-1]))
+            return f"{len(self._clicked)} clicks, the last on the movies {last or '(none)'}"
+        return None
 
 
 def load(dataset: str, data_dir: str | os.PathLike | None = None, split_seed: int = 0) -> tuple[np.ndarray, dict[str, Split]]:

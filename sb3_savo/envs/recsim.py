@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.spaces import EmbeddedDiscrete
+from sb3_savo.envs.bars import draw_bars
 from sb3_savo.envs.recsim_users import N_CATEGORIES, USER_MODELS, make_catalogue
 
 
@@ -45,12 +46,13 @@ class RecSim(gym.Env):
     :param user_model: ``"budget"`` or ``"softmax"``
     :param items_seed: Seed of the items, at least 0; environments of one process share the items
     :param n_noise_dims: Number of dimensions of noise, uniform in [-1, 1], in the embeddings, at least 0
-    :param render_mode: ``"ansi"``: :meth:`render` returns a line on the user; ``"human"``: it prints that; None
+    :param render_mode: ``"rgb_array"``: an image of the interest, one bar per dimension, (96, 240, 3) in uint8; ``"ansi"``: a
+        line on the user; None: :meth:`render` returns None
     :raises TypeError: if a number is not an integer
     :raises ValueError: if a number is too small, or the user model or the render mode is not known
     """
 
-    metadata = {"render_modes": ["human", "ansi"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
     action_space: EmbeddedDiscrete
 
     def __init__(
@@ -90,22 +92,14 @@ class RecSim(gym.Env):
         click = bool(clicked[0])
         return self.users.interest[0].copy(), float(click), bool(left[0]), False, {"click": click}
 
-    def render(self) -> str | None:
-        interest = self.users.interest[0]
-        strongest = ", ".join(f"{c}: {interest[c]:+.2f}" for c in np.abs(interest).argsort()[:-4:-1])
-        text = f"{self.users.n_steps[0]} items shown, budget {self.users.budget[0]:.1f}, interest {strongest}, …"
-        return show(text, self.render_mode)
-
-
-def show(text: str, render_mode: str | None) -> str | None:
-    """
-    :param text: A line
-    :param render_mode: ``"human"``, ``"ansi"`` or None
-    :return: The line, or None if it was printed or is not wanted
-    """
-    if render_mode == "human":
-        print(text)
-    return text if render_mode == "ansi" else None
+    def render(self) -> str | np.ndarray | None:
+        if self.render_mode == "rgb_array":
+            return draw_bars(self.users.interest)
+        if self.render_mode == "ansi":
+            interest = self.users.interest[0]
+            strongest = ", ".join(f"{c}: {interest[c]:+.2f}" for c in np.abs(interest).argsort()[:-4:-1])
+            return f"{self.users.n_steps[0]} items shown, budget {self.users.budget[0]:.1f}, interest {strongest}, …"
+        return None
 
 
 class RecSimVecEnv(DummyVecEnv):
