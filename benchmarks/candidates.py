@@ -1,0 +1,90 @@
+"""
+How good are the candidates of a trained agent under its own Q?
+
+    python -m benchmarks.candidates --env MiningExpedition-v0 benchmarks/results/discrete/MiningExpedition-v0-savo-2.zip
+
+At states that the agent visits (with some random actions), per candidate: ``saturated``, the share of its outputs beyond the
+live range of tanh; ``picked``, how often it is the best of them; ``gap``, by how much Q is higher at the best of all items (in
+a continuous space: of 1,000 uniformly random actions). The last row is the best of the candidates. (The benchmarks that train
+agents leave them beside their results.)
+"""
+
+import argparse
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pandas as pd
+import torch as th
+
+from sb3_savo import SAVO
+from sb3_savo.savo.savo import LIVE_RANGE
+
+
+def visit(model: SAVO, env_id: str, n_states: int, random_share: float) -> np.ndarray:
+    """
+    :param model: The agent
+    :param env_id: Where it acts
+    :param n_states: Number of states
+    :param random_share: Share of random actions
+    :return: Observations, (n_states, ...)
+    """
+    env = gym.make(env_id)
+    env.action_space.seed(0)
+    rng = np.random.default_rng(0)
+    obs, _ = env.reset(seed=0)
+    visited: list[np.ndarray] = []
+    while len(visited) < n_states:
+        visited.append(obs)
+        action = env.action_space.sample() if rng.random() < random_share else model.predict(obs)[0]
+        obs, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            obs, _ = env.reset()
+    return np.array(visited, dtype=np.float32)
+
+
+def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
+    """
+    :param model: The agent
+    :param observations: (n_states, ...)
+    :return: One row per candidate, and one for the best of them
+    """
+    with th.no_grad():
+        obs = th.as_tensor(observations)
+        candidates, pre_activations = model.actor.propose_detached(obs)
+        actions, _ = model.policy.snap(candidates)
+        _, picked, q_values = model.policy.maximize(obs, actions)
+        if model.policy.items is not None:
+            everything = model.policy.items.embeddings
+        else:
+            everything = th.rand(1_000, model.action_dim) * 2 - 1
+        best = th.cat([model.critic.q1(o[None], everything[None]).amax(dim=1) for o in obs])
+        gaps = th.maximum(best, q_values.amax(dim=1))[:, None] - q_values
+        rows = [
+            {
+                "candidate": i,
+                "saturated": (pre_activations[:, i].abs() > LIVE_RANGE).float().mean().item(),
+                "picked": (picked == i).float().mean().item(),
+                "gap": gaps[:, i].mean().item(),
+            }
+            for i in range(model.n_actors)
+        ]
+        return pd.DataFrame([*rows, {"candidate": "best", "gap": gaps.amin(dim=1).mean().item()}])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("agents", nargs="+", type=Path, help="saved agents")
+    parser.add_argument("--env", required=True, help="environment that they were trained in")
+    parser.add_argument("--n-states", type=int, default=1_500)
+    parser.add_argument("--random-share", type=float, default=0.3, help="share of random actions on the way")
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    for path in args.agents:
+        model = SAVO.load(path, device="cpu")
+        table = assess(model, visit(model, args.env, args.n_states, args.random_share))
+        print(f"\n{path.name}\n{table.to_string(index=False, float_format='{:.3f}'.format, na_rep='')}")
+
+
+if __name__ == "__main__":
+    main()
