@@ -56,7 +56,7 @@ class SAVO(MaximizerAlgorithm):
         ``policy_delay``, ``target_policy_noise`` ("+ Action Smoothing"), ``target_noise_clip``, ``stats_window_size``,
         ``tensorboard_log``, ``policy_kwargs`` (see :class:`SAVOPolicy`), ``verbose``, ``seed``, ``device``; and
         ``qf_learning_rate`` (of critics and surrogates), ``max_grad_norm``, ``exploration_noise``,
-        ``exploration_noise_std``, ``exploration_noise_scale``, ``selection_epsilon``
+        ``exploration_noise_std``, ``exploration_noise_scale``, ``selection_epsilon``, ``q_smoothing``, ``nearest``
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
