@@ -106,7 +106,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         :param observation: the input observation
         :param state: The last hidden states, which are handed back: the policy is not recurrent
         :param episode_start: Unused, for the same reason
-        :param deterministic: Unused: predictions always are
+        :param deterministic: Whether a policy that samples its proposals must not. (SAVO's never does, like TD3's.)
         :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
         :return: the model's action and the hidden state
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
@@ -174,7 +174,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             noise = None
             if self.candidate_noise is not None:
                 noise = self._as_tensor(self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps))
-            candidates = self.policy.propose(obs, noise)
+            candidates = self.policy.propose(obs, noise=noise, masks=masks)
             actions, items = self.policy.snap(candidates, masks)
             n_envs = len(actions)
             if self.n_candidates > 1:

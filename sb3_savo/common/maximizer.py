@@ -40,6 +40,9 @@ from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
 
 SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
 
+# Networks that learn at ``learning_rate``; the others, at ``qf_learning_rate``
+ACTORS = ("actor", "proposal")
+
 Batch = ReplayBufferSamples | DictReplayBufferSamples | CandidateReplayBufferSamples
 
 
@@ -47,7 +50,8 @@ class MaximizerAlgorithm(CollectingAlgorithm):
     """
     Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
 
-    A subclass gives the policy that proposes, and a :meth:`train` that composes the steps below.
+    A subclass gives the policy that proposes, and says in :meth:`update_actors`, or a :meth:`train` of its own that composes
+    the steps below, how that learns.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, ...)
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -92,10 +96,9 @@ class MaximizerAlgorithm(CollectingAlgorithm):
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
     """
 
-    policy_class_required: ClassVar[type] = MaximizerPolicy
+    policy_class_required: ClassVar[type[MaximizerPolicy]]
     policy: MaximizerPolicy
     actor: BasePolicy
-    actor_target: BasePolicy
     critic: CandidateCritic
     critic_target: CandidateCritic
     smooth_critic: CandidateCritic | None
@@ -257,8 +260,8 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         )
         # Running statistics, which the target networks copy
         self.batch_norm_stats, self.batch_norm_stats_target = (
-            [statistic for network in networks for statistic in get_parameters_by_name(network, ["running_"])]
-            for networks in ((self.actor, self.critic), (self.actor_target, self.critic_target))
+            [statistic for name in names for statistic in get_parameters_by_name(getattr(self, name), ["running_"])]
+            for names in ([name.removesuffix("_target") for name in self.policy.target_names], self.policy.target_names)
         )
 
     def _setup_lr_schedule(self) -> None:
@@ -266,13 +269,18 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
 
     def _create_aliases(self) -> None:
-        self.actor = self.policy.actor
-        self.actor_target = self.policy.actor_target
-        self.critic = self.policy.critic
-        self.critic_target = self.policy.critic_target
-        self.smooth_critic = self.policy.smooth_critic
+        for name in (*self.policy.learner_names, *self.policy.target_names):
+            setattr(self, name, getattr(self.policy, name))
 
-    # The steps of an update, which a subclass's ``train`` composes
+    # The steps of an update
+
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        for batch in self.batches(gradient_steps, batch_size):
+            self.update_critics(batch)
+            # Delayed policy updates
+            if self.policy_is_due:
+                self.update_actors(batch)
+                self.sync_targets()
 
     def batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
         """
@@ -298,10 +306,11 @@ class MaximizerAlgorithm(CollectingAlgorithm):
             self.logger.record(f"train/{name}", th.stack(values).mean().item())
 
     def _update_learning_rates(self) -> None:
-        self._update_learning_rate(self.actor.optimizer)
-        update_learning_rate(self.critic.optimizer, self._current_qf_learning_rate())
-        if self.smooth_critic is not None:
-            update_learning_rate(self.smooth_critic.optimizer, self._current_qf_learning_rate())
+        learners = self.policy.learners.items()
+        self._update_learning_rate([learner.optimizer for name, learner in learners if name in ACTORS])
+        for name, learner in learners:
+            if name not in ACTORS:
+                update_learning_rate(learner.optimizer, self._current_qf_learning_rate())
 
     def _current_qf_learning_rate(self) -> float:
         return (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
@@ -331,7 +340,7 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         discounts = batch.discounts if batch.discounts is not None else self.gamma
         masks = batch.next_action_masks if isinstance(batch, CandidateReplayBufferSamples) else None
         with th.no_grad():
-            actions, _ = self.policy.snap(self.actor_target(batch.next_observations), masks)
+            actions, _ = self.policy.snap(self.policy.propose_targets(batch.next_observations, masks), masks)
             if actions.shape[1] == 1:
                 next_actions = actions[:, 0]
             else:
@@ -348,6 +357,32 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         for i in range(q_values.shape[1]):
             self.record(f"candidate_share_{i}", (picked == i).float().mean())
         self.record("q_gain", (q_values.gather(1, picked) - q_values[:, :1]).mean())
+
+    def update_critics(self, batch: Batch) -> th.Tensor:
+        """
+        :param batch: Transitions, on which the critics do one step, and Q̂ that imitates them (§14.6)
+        :return: The critics' loss
+        """
+        critic_loss = self.critic_loss(batch)
+        self.minimize(self.critic, critic_loss)
+        if self.smooth_critic is not None:
+            self.minimize(self.smooth_critic, self.smoothing_loss(batch))
+        return critic_loss
+
+    def update_actors(self, batch: Batch) -> None:
+        """One step of what proposes on some transitions: here of actors that all ascend Q."""
+        self.minimize(self.actor, self.actor_loss(batch))
+
+    def actor_loss(self, batch: Batch) -> th.Tensor:
+        """
+        Minus Q, or Q̂, at what every actor proposes (Eq. 3), averaged over states.
+
+        :param batch: Transitions, of which the observations are used
+        :return: A scalar
+        """
+        loss = -self.policy.ascended_q(batch.observations, self.actor(batch.observations)).mean(dim=0).sum()
+        self.record("actor_loss", loss)
+        return loss
 
     def critic_loss(self, batch: Batch) -> th.Tensor:
         """
@@ -383,11 +418,11 @@ class MaximizerAlgorithm(CollectingAlgorithm):
     def proposed(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
         """
         :param batch: Transitions
-        :return: The stored candidates, or in want of those what the current actors propose, and the actions that they stand
+        :return: The stored candidates, or in want of those what the policy proposes now, and the actions that they stand
             for (in a discrete space, the embeddings of their nearest items); (batch, n_candidates, action_dim) each
         """
         if not isinstance(batch, CandidateReplayBufferSamples):
-            candidates = self.actor(batch.observations)
+            candidates = self.policy.propose(batch.observations)
             return candidates, self.policy.snap(candidates)[0]
         if self.policy.items is None or batch.candidate_items is None:
             return batch.candidates, batch.candidates
@@ -417,8 +452,9 @@ class MaximizerAlgorithm(CollectingAlgorithm):
 
     def sync_targets(self) -> None:
         """Move the target networks towards the online ones (Polyak), and copy the running statistics."""
-        polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
-        polyak_update(self.actor.parameters(), self.actor_target.parameters(), self.tau)
+        for name in self.policy.target_names:
+            online: BaseModel = getattr(self, name.removesuffix("_target"))
+            polyak_update(online.parameters(), getattr(self, name).parameters(), self.tau)
         polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
 
     # Learn, save and load
@@ -456,10 +492,9 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        networks = ["actor", "actor_target", "critic", "critic_target", "smooth_critic"]
+        networks = [*self.policy_class_required.learner_names, *self.policy_class_required.target_names]
         own = ["candidate_noise", "_recorded", "_action_masks", "batch_norm_stats", "batch_norm_stats_target"]
         return [*super()._excluded_save_params(), *networks, *own]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        smooth_critic = ["smooth_critic.optimizer"] if self.smooth_critic is not None else []
-        return ["policy", "actor.optimizer", "critic.optimizer", *smooth_critic], []
+        return ["policy", *(f"{name}.optimizer" for name in self.policy.learners)], []

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
@@ -45,9 +45,9 @@ class CandidateCritic(ContinuousCritic):
 
 class MaximizerPolicy(BasePolicy):
     """
-    The maximizer μ_M (Eq. 5): its actor proposes candidate actions, and the critic picks the one with the highest Q.
+    The maximizer μ_M (Eq. 5): candidate actions are proposed, and the critic picks the one with the highest Q.
 
-    A subclass says in :meth:`make_actor` how candidates are proposed.
+    A subclass says in :meth:`propose` how, and calls :meth:`_build` at the end of its constructor.
 
     In a discrete space with embeddings, proposals and the critic's actions are points in the space of the embeddings, scaled
     to [-1, 1]; f_NN takes a proposal to the nearest item before the critic sees it (§3.2.1, §14.6).
@@ -55,7 +55,7 @@ class MaximizerPolicy(BasePolicy):
     :param observation_space: Observation space
     :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param net_arch: The specification of the actor and critic networks; 256-256 by default
+    :param net_arch: The specification of the networks, actors (``pi``) and critics (``qf``); 256-256 by default
     :param activation_fn: Activation function
     :param features_extractor_class: Features extractor to use; by default that of the policy's kind of observation
     :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
@@ -63,14 +63,16 @@ class MaximizerPolicy(BasePolicy):
     :param optimizer_class: The optimizer to use, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
     :param n_critics: Number of critic networks to create.
-    :param share_features_extractor: Whether the critic uses the actor's features extractor (which then learns from
-        the actor's loss only) or one of its own
+    :param q_smoothing: Whether there is a Q̂, which learns to imitate Q, for whatever would ascend Q (§14.6)
+    :param nearest: How the nearest items are found, ``exact`` or ``approximate``
     """
 
     default_features_extractor_class: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    learner_names: ClassVar[tuple[str, ...]] = ("critic", "smooth_critic")
+    """Networks that have an optimizer; those that an instance does without are None."""
+    target_names: ClassVar[tuple[str, ...]] = ("critic_target",)
+    """Copies of networks."""
 
-    actor: BasePolicy
-    actor_target: BasePolicy
     critic: CandidateCritic
     critic_target: CandidateCritic
     smooth_critic: CandidateCritic | None
@@ -89,7 +91,6 @@ class MaximizerPolicy(BasePolicy):
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
-        share_features_extractor: bool = False,
         q_smoothing: bool = False,
         nearest: str = "exact",
     ):
@@ -107,7 +108,6 @@ class MaximizerPolicy(BasePolicy):
         self.net_arch = [256, 256] if net_arch is None else net_arch
         self.activation_fn = activation_fn
         self.n_critics = n_critics
-        self.share_features_extractor = share_features_extractor
         self.q_smoothing = q_smoothing
         self.nearest = nearest
         self.items = None
@@ -122,12 +122,13 @@ class MaximizerPolicy(BasePolicy):
             "normalize_images": normalize_images,
         }
         self.actor_kwargs = {**net_args, "net_arch": actor_arch}
-        self.critic_kwargs = {
-            **net_args,
-            "net_arch": critic_arch,
-            "n_critics": n_critics,
-            "share_features_extractor": share_features_extractor,
-        }
+        self.critic_kwargs = {**net_args, "net_arch": critic_arch, "n_critics": n_critics, "share_features_extractor": False}
+
+    @property
+    def learners(self) -> dict[str, BaseModel]:
+        """The networks that have an optimizer, by name."""
+        networks = {name: getattr(self, name) for name in self.learner_names}
+        return {name: network for name, network in networks.items() if network is not None}
 
     def _build(self, lr_schedule: Schedule) -> None:
         """
@@ -135,27 +136,23 @@ class MaximizerPolicy(BasePolicy):
 
         :param lr_schedule: Learning rate schedule
         """
-        self.actor, self.actor_target = self.make_actor(), self.make_actor()
-        self.critic = self.make_critic(self._shared_extractor(self.actor))
-        self.critic_target = self.make_critic(self._shared_extractor(self.actor_target))
-        self.actor_target.load_state_dict(self.actor.state_dict())
+        self.critic = self.make_critic(self.shared_extractor())
+        self.critic_target = self.make_critic(self.shared_extractor(target=True))
         self.critic_target.load_state_dict(self.critic.state_dict())
-        self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
         self.critic.optimizer = self.make_optimizer(self.critic, lr_schedule)
         self.smooth_critic = None
         if self.q_smoothing:
             self.smooth_critic = self.make_smooth_critic()
             self.smooth_critic.optimizer = self.make_optimizer(self.smooth_critic, lr_schedule)
         # Target networks should always be in eval mode
-        self.actor_target.set_training_mode(False)
         self.critic_target.set_training_mode(False)
 
-    def _shared_extractor(self, actor: BasePolicy) -> BaseFeaturesExtractor | None:
-        return actor.features_extractor if self.share_features_extractor else None
-
-    @abstractmethod
-    def make_actor(self) -> BasePolicy:
-        """:return: A network that maps observations to candidates, (batch, n_candidates, action_dim) in [-1, 1]"""
+    def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
+        """
+        :param target: Whether for a target copy
+        :return: The features extractor that the critic shares with another network, if it does
+        """
+        return None
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> CandidateCritic:
         """
@@ -177,14 +174,29 @@ class MaximizerPolicy(BasePolicy):
         """
         return self.optimizer_class(module.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
-    def propose(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> th.Tensor:
+    @abstractmethod
+    def propose(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        noise: th.Tensor | None = None,
+        masks: th.Tensor | None = None,
+    ) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
+        :param deterministic: Whether a policy that samples must not: the same observation has the same proposals then
         :param noise: What to add to the candidates, which are clipped then; (batch, n_candidates, action_dim)
+        :param masks: In a discrete space, which items are allowed, (batch, n_items); None for all
         :return: Candidate actions scaled to [-1, 1], (batch, n_candidates, action_dim)
         """
-        candidates = self.actor(obs)
-        return candidates if noise is None else (candidates + noise).clamp(-1, 1)
+
+    @abstractmethod
+    def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param obs: Next observations, (batch, ...)
+        :param masks: In a discrete space, which items are allowed there, (batch, n_items); None for all
+        :return: The candidates that the Bellman target bootstraps from, (batch, n_candidates, action_dim)
+        """
 
     def snap(self, candidates: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor | None]:
         """
@@ -226,8 +238,7 @@ class MaximizerPolicy(BasePolicy):
     def _predict(
         self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
     ) -> th.Tensor:
-        # Like TD3's, predictions are always deterministic: exploration is the algorithm's
-        actions, items = self.snap(self.propose(observation), action_masks)
+        actions, items = self.snap(self.propose(observation, deterministic, masks=action_masks), action_masks)
         if actions.shape[1] == 1:
             return actions[:, 0] if items is None else items[:, 0]
         chosen, picked, _ = self.maximize(observation, actions)
@@ -245,7 +256,7 @@ class MaximizerPolicy(BasePolicy):
         :param observation: the input observation
         :param state: The last hidden states, which are handed back: the policy is not recurrent
         :param episode_start: Unused, for the same reason
-        :param deterministic: Unused: predictions always are
+        :param deterministic: Whether a policy that samples its proposals must not. (SAVO's never does, like TD3's.)
         :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
         :return: the model's action and the hidden state
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
@@ -255,7 +266,7 @@ class MaximizerPolicy(BasePolicy):
         self.set_training_mode(False)
         obs_tensor, vectorized_env = self.obs_to_tensor(observation)
         with th.no_grad():
-            items = self._predict(obs_tensor, action_masks=self.masks_to_tensor(action_masks)).cpu().numpy()
+            items = self._predict(obs_tensor, deterministic, self.masks_to_tensor(action_masks)).cpu().numpy()
         return (items if vectorized_env else items[0]), state
 
     def masks_to_tensor(self, action_masks: np.ndarray) -> th.Tensor:
@@ -280,10 +291,8 @@ class MaximizerPolicy(BasePolicy):
 
         :param mode: if true, set to training mode, else set to evaluation mode
         """
-        self.actor.set_training_mode(mode)
-        self.critic.set_training_mode(mode)
-        if self.smooth_critic is not None:
-            self.smooth_critic.set_training_mode(mode)
+        for learner in self.learners.values():
+            learner.set_training_mode(mode)
         self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -297,7 +306,6 @@ class MaximizerPolicy(BasePolicy):
             "optimizer_kwargs": self.optimizer_kwargs,
             "features_extractor_class": self.features_extractor_class,
             "features_extractor_kwargs": self.features_extractor_kwargs,
-            "share_features_extractor": self.share_features_extractor,
             "q_smoothing": self.q_smoothing,
             "nearest": self.nearest,
         }

@@ -27,3 +27,20 @@ for _id, _n_items in (("RecSim-v0", 10_000), ("RecSim100k-v0", 100_000), ("RecSi
     )
 
 register(id="RecSimData-v0", entry_point="sb3_savo.envs.movielens:RecSimData", max_episode_steps=80)
+
+for _name, _landscape, _action_dim, _n_peaks in (
+    ("Peaks1D", "peaks", 1, 8),
+    ("Peaks2D", "peaks", 2, 25),
+    ("Peaks4D", "peaks", 4, 25),
+    ("Peaks8D", "peaks", 8, 25),
+    ("Ackley", "ackley", 2, 1),
+    ("Rastrigin", "rastrigin", 2, 1),
+    ("Shubert", "shubert", 2, 1),
+):
+    register(
+        id=f"Landscape{_name}-v0",
+        entry_point="sb3_savo.envs.landscapes:make_landscape",
+        kwargs={"landscape": _landscape, "action_dim": _action_dim, "n_peaks": _n_peaks},
+    )
+
+register(id="LandscapeItems-v0", entry_point="sb3_savo.envs.landscapes:make_item_landscape")

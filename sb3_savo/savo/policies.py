@@ -10,9 +10,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from sb3_savo.common.actors import ActorPolicy
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import POOLS, ConditionedMLP
-from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
 
 LEARNED_SURROGATES = ("approximate", "hybrid")
@@ -216,38 +216,29 @@ class Surrogates(BaseModel):
         return self.psi(th.cat([states, actions], dim=3), features, anchors).squeeze(3)
 
 
-class SAVOPolicy(MaximizerPolicy):
+class SAVOPolicy(ActorPolicy):
     """
     Policy class (with the actors, the critics and the surrogates) for SAVO.
 
     :param observation_space: Observation space
     :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param net_arch: The specification of the actor and critic networks; a surrogate is as large as a critic
-    :param activation_fn: Activation function
-    :param features_extractor_class: Features extractor to use; by default that of the policy's kind of observation
-    :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
-    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
-    :param optimizer_class: The optimizer to use, ``th.optim.Adam`` by default
-    :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
-    :param n_critics: Number of critic networks to create.
-    :param share_features_extractor: Whether critic and surrogates use the actors' features extractor (which then
-        learns from the actors' loss only) or each one of their own
-    :param q_smoothing: Whether the actors that would ascend Q ascend Q̂, which learns to imitate it
-    :param nearest: How the nearest items are found, ``exact`` or ``approximate``
-    :param n_actors: Number of actors, μ and the ν_i; see :class:`SAVO` for this and the next six
+    :param n_actors: Number of actors, μ and the ν_i; see :class:`SAVO` for this and the next five
     :param surrogate: ``approximate``, ``exact``, ``hybrid`` or None
     :param summarizer: ``deepset``, ``lstm`` or ``transformer``
     :param modulation: ``film`` or ``mlp``
     :param condition_on_previous: Whether actors and surrogates see the earlier actions
     :param joint_action: Whether one actor proposes all actions at once
-    :param init: ``orthogonal``, ``xavier``, ``random`` or ``add``
-    :param layer_norm: Whether every hidden layer of the actors is normalised
     :param pool: The DeepSet's pooling, ``mean`` or ``max``
     :param summary_dim: Size of the summary of the earlier actions, at least 1
+    :param kwargs: What all our policies with actors take by name, see :class:`ActorPolicy` and :class:`MaximizerPolicy`:
+        SB3's ``net_arch`` (a surrogate is as large as a critic), ``activation_fn``, ``features_extractor_class``,
+        ``features_extractor_kwargs``, ``share_features_extractor`` (surrogates share it too), ``normalize_images``,
+        ``optimizer_class``, ``optimizer_kwargs``, ``n_critics``; and ``layer_norm``, ``init``, ``q_smoothing``, ``nearest``
     :raises ValueError: if ``pool`` or ``summary_dim`` is none of these
     """
 
+    learner_names = (*ActorPolicy.learner_names, "surrogates")
     actor: ActorChain
     actor_target: ActorChain
     surrogates: Surrogates | None
@@ -257,51 +248,22 @@ class SAVOPolicy(MaximizerPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
-        net_arch: list[int] | dict[str, list[int]] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
-        features_extractor_kwargs: dict[str, Any] | None = None,
-        normalize_images: bool = True,
-        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
-        optimizer_kwargs: dict[str, Any] | None = None,
-        n_critics: int = 2,
-        share_features_extractor: bool = False,
-        q_smoothing: bool = False,
-        nearest: str = "exact",
         n_actors: int = 3,
         surrogate: str | None = "approximate",
         summarizer: str = "deepset",
         modulation: str = "film",
         condition_on_previous: bool = True,
         joint_action: bool = False,
-        init: str = "orthogonal",
-        layer_norm: bool = True,
         pool: str = "mean",
         summary_dim: int = 16,
+        **kwargs: Any,
     ):
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch=net_arch,
-            activation_fn=activation_fn,
-            features_extractor_class=features_extractor_class,
-            features_extractor_kwargs=features_extractor_kwargs,
-            normalize_images=normalize_images,
-            optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
-            n_critics=n_critics,
-            share_features_extractor=share_features_extractor,
-            q_smoothing=q_smoothing,
-            nearest=nearest,
-        )
         check_choice("pool", pool, POOLS)
         check_integer("summary_dim", summary_dim, low=1)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.n_actors = n_actors
         self.surrogate = surrogate
         self.joint_action = joint_action
-        self.init = init
-        self.layer_norm = layer_norm
         self.conditioning = {
             "summarizer": summarizer,
             "modulation": modulation,
@@ -315,41 +277,37 @@ class SAVOPolicy(MaximizerPolicy):
         super()._build(lr_schedule)
         self.surrogates = None
         if self.surrogate in LEARNED_SURROGATES and self.n_actors > 1:
-            self.surrogates = self.make_surrogates(self._shared_extractor(self.actor))
+            self.surrogates = self.make_surrogates()
             self.surrogates.optimizer = self.make_optimizer(self.surrogates, lr_schedule)
 
-    def propose(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> th.Tensor:
+    def propose(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        noise: th.Tensor | None = None,
+        masks: th.Tensor | None = None,
+    ) -> th.Tensor:
         if self.items is not None:
             return self.actor(obs, noise)  # in the space of embeddings the chain reacts to the noise
-        return super().propose(obs, noise)
+        return super().propose(obs, noise=noise)
 
     def make_actor(self) -> ActorChain:
         return ActorChain(
-            **self._update_features_extractor(self.actor_kwargs),
+            **self._actor_arguments(),
             n_actors=self.n_actors,
-            layer_norm=self.layer_norm,
             joint_action=self.joint_action,
-            init=self.init,
             conditioning=self.conditioning,
         ).to(self.device)
 
-    def make_surrogates(self, features_extractor: BaseFeaturesExtractor | None = None) -> Surrogates:
-        """
-        :param features_extractor: Features extractor to share; None for a new one
-        :return: New surrogates
-        """
+    def make_surrogates(self) -> Surrogates:
+        """:return: New surrogates"""
         kwargs = {name: value for name, value in self.critic_kwargs.items() if name != "n_critics"}
         return Surrogates(
-            **self._update_features_extractor(kwargs, features_extractor),
+            **self._update_features_extractor(kwargs, self.shared_extractor()),
             n_surrogates=self.n_actors - 1,
             init=self.init,
             conditioning=self.conditioning,
         ).to(self.device)
-
-    def set_training_mode(self, mode: bool) -> None:
-        super().set_training_mode(mode)
-        if self.surrogates is not None:
-            self.surrogates.set_training_mode(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
@@ -357,8 +315,6 @@ class SAVOPolicy(MaximizerPolicy):
             "n_actors": self.n_actors,
             "surrogate": self.surrogate,
             "joint_action": self.joint_action,
-            "init": self.init,
-            "layer_norm": self.layer_norm,
             **self.conditioning,
         }
 

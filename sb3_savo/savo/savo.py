@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.utils import update_learning_rate
 from torch.nn import functional as F
 
 from sb3_savo.common.checks import check_choice, check_integer, check_number
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
+from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.stacked import INITS
 from sb3_savo.savo.policies import (
     LEARNED_SURROGATES,
@@ -67,7 +67,7 @@ class SAVO(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type] = SAVOPolicy
+    policy_class_required: ClassVar[type[MaximizerPolicy]] = SAVOPolicy
     policy: SAVOPolicy
     actor: ActorChain
     actor_target: ActorChain
@@ -134,20 +134,11 @@ class SAVO(MaximizerAlgorithm):
             "init": self.init,
         }
 
-    def _create_aliases(self) -> None:
-        super()._create_aliases()
-        self.surrogates = self.policy.surrogates
-
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         # Sample N transitions (s, a, {â_i}, r, s') from B
         for batch in self.batches(gradient_steps, batch_size):
             # Compute target action ã = μ_M(s'), update Q, Q_2 ← r + γ min{Q'(s', ã), Q_2'(s', ã)}
-            critic_loss = self.critic_loss(batch)
-            self.minimize(self.critic, critic_loss)
-
-            # Update Q̂, where the first actor ascends that (§14.6)
-            if self.smooth_critic is not None:
-                self.minimize(self.smooth_critic, self.smoothing_loss(batch))
+            critic_loss = self.update_critics(batch)
 
             # Update Ψ̂_i with Eq. 8
             if self.surrogates is not None:
@@ -227,20 +218,6 @@ class SAVO(MaximizerAlgorithm):
             thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
         flat = thresholds if self.surrogate == "exact" else learned
         return th.where(q_values[:, 1:] > thresholds, q_values[:, 1:], flat)
-
-    def _update_learning_rates(self) -> None:
-        super()._update_learning_rates()
-        if self.surrogates is not None:
-            update_learning_rate(self.surrogates.optimizer, self._current_qf_learning_rate())
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "surrogates"]
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        state_dicts, torch_variables = super()._get_torch_save_params()
-        if self.surrogates is not None:
-            state_dicts.append("surrogates.optimizer")
-        return state_dicts, torch_variables
 
 
 def anchor_thresholds(q_candidates: th.Tensor) -> th.Tensor:

@@ -1,0 +1,171 @@
+"""Actors that propose independently of one another, and what the policies of all algorithms with actors share."""
+
+from typing import Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from sb3_savo.common.checks import check_choice
+from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.stacked import INITS, StackedMLP, initialize_weights
+
+
+class Actors(BasePolicy):
+    """
+    Some actors μ_i(s) that know nothing of one another, on one features extractor.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param net_arch: Sizes of every actor's hidden layers
+    :param features_extractor: Network to extract features
+    :param features_dim: Number of features
+    :param activation_fn: Activation function
+    :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
+    :param n_actors: Number of actors
+    :param layer_norm: Whether to normalise every hidden layer
+    :param init: How to initialise the weights
+    """
+
+    outputs_per_dim: ClassVar[int] = 1
+    """Outputs of an actor per dimension of the action."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Box,
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        n_actors: int = 1,
+        layer_norm: bool = True,
+        init: str = "orthogonal",
+    ):
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+            squash_output=True,
+        )
+        self.constructor_kwargs = {
+            "net_arch": net_arch,
+            "features_extractor": features_extractor,
+            "features_dim": features_dim,
+            "activation_fn": activation_fn,
+            "n_actors": n_actors,
+            "layer_norm": layer_norm,
+            "init": init,
+        }
+        self.n_actors = n_actors
+        n_outputs = self.outputs_per_dim * get_action_dim(action_space)
+        self.mu = StackedMLP(n_actors, features_dim, n_outputs, net_arch, activation_fn, layer_norm=layer_norm)
+        initialize_weights(self, init, [self.mu.output])
+
+    def outputs(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :return: What the networks return, (batch, n_actors, outputs_per_dim * action_dim)
+        """
+        features = self.extract_features(obs, self.features_extractor)
+        return self.mu(features.expand(self.n_actors, -1, -1)).transpose(0, 1)
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :return: One proposal per actor, (batch, n_actors, action_dim) in [-1, 1]
+        """
+        return self.outputs(obs).tanh()
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        # The actors alone cannot say which proposal is best: the critic does, in the policy
+        return self(observation)[:, 0]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), **self.constructor_kwargs}
+
+
+class ActorPolicy(MaximizerPolicy):
+    """
+    A maximizer whose candidates come from actors, of which there is one target copy.
+
+    A subclass with other actors than the independent ones overrides :meth:`make_actor`.
+
+    :param observation_space: Observation space
+    :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param share_features_extractor: Whether the critic uses the actors' features extractor (which then learns from the
+        actors' loss only) or one of its own
+    :param layer_norm: Whether every hidden layer of the actors is normalised
+    :param init: Initial weights: ``orthogonal``, ``xavier``, ``random`` or ``add`` (§14.7)
+    :param kwargs: What all our policies take, see :class:`MaximizerPolicy`
+    :raises ValueError: if ``init`` is none of these
+    """
+
+    learner_names = ("actor", *MaximizerPolicy.learner_names)
+    target_names = ("actor_target", *MaximizerPolicy.target_names)
+    actor: BasePolicy
+    actor_target: BasePolicy
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        share_features_extractor: bool = False,
+        layer_norm: bool = True,
+        init: str = "orthogonal",
+        **kwargs: Any,
+    ):
+        check_choice("init", init, INITS)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self.share_features_extractor = share_features_extractor
+        self.critic_kwargs["share_features_extractor"] = share_features_extractor
+        self.layer_norm = layer_norm
+        self.init = init
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.actor, self.actor_target = self.make_actor(), self.make_actor()
+        self.actor_target.load_state_dict(self.actor.state_dict())
+        self.actor_target.set_training_mode(False)
+        self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
+        super()._build(lr_schedule)
+
+    def make_actor(self) -> BasePolicy:
+        """:return: A network that maps observations to candidates, (batch, n_candidates, action_dim) in [-1, 1]"""
+        return Actors(**self._actor_arguments()).to(self.device)
+
+    def _actor_arguments(self) -> dict[str, Any]:
+        arguments = self._update_features_extractor(self.actor_kwargs)
+        return {**arguments, "layer_norm": self.layer_norm, "init": self.init}
+
+    def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
+        actor = self.actor_target if target else self.actor
+        return actor.features_extractor if self.share_features_extractor else None
+
+    def propose(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        noise: th.Tensor | None = None,
+        masks: th.Tensor | None = None,
+    ) -> th.Tensor:
+        candidates = self.actor(obs)
+        return candidates if noise is None else (candidates + noise).clamp(-1, 1)
+
+    def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
+        return self.actor_target(obs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "share_features_extractor": self.share_features_extractor,
+            "layer_norm": self.layer_norm,
+            "init": self.init,
+        }

@@ -1,0 +1,285 @@
+"""
+Landscapes: one-step tasks whose reward is a known, differentiable function of context and action with many local optima.
+
+A return curve cannot say why a method wins. Here the optimum is known in every state, and the function itself can stand in for
+the critic, so that only the maximization is measured (``python -m benchmarks.landscapes``).
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_savo.common.checks import check_choice, check_integer
+from sb3_savo.common.spaces import EmbeddedDiscrete
+
+CONTEXT_DIM = 4
+
+
+class Landscape(nn.Module, ABC):
+    """
+    A function of context and action with values in [0, 1].
+
+    :param action_dim: Number of dimensions D of the action, each in [-1, 1]
+    """
+
+    def __init__(self, action_dim: int):
+        super().__init__()
+        self.action_dim = action_dim
+
+    def register_constants(self, constants: dict[str, np.ndarray]) -> None:
+        """:param constants: What is drawn once, by the names of the attributes that hold it as float32"""
+        for name, values in constants.items():
+            self.register_buffer(name, th.as_tensor(values, dtype=th.float32))
+
+    @abstractmethod
+    def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        """
+        :param contexts: In [-1, 1], (batch, CONTEXT_DIM)
+        :param actions: In [-1, 1], (batch, n_actions, action_dim)
+        :return: (batch, n_actions)
+        """
+
+    @abstractmethod
+    def best(self, contexts: th.Tensor) -> th.Tensor:
+        """
+        :param contexts: In [-1, 1], (batch, CONTEXT_DIM)
+        :return: Actions of the greatest value, (batch, action_dim)
+        """
+
+
+class Peaks(Landscape):
+    """
+    The highest of some Gaussian peaks whose places move with the context; the first has height 1, the others 0.3 to 0.9.
+
+    :param action_dim: Number of dimensions of the action
+    :param n_peaks: Number of peaks
+    :param rng: Draws their places, heights and widths
+    """
+
+    place: th.Tensor
+    motion: th.Tensor
+    height: th.Tensor
+    width: th.Tensor
+
+    def __init__(self, action_dim: int, n_peaks: int, rng: np.random.Generator):
+        super().__init__(action_dim)
+        spacing = 1.8 * n_peaks ** (-1 / action_dim)
+        draws = {
+            "place": np.arctanh(rng.uniform(-0.95, 0.95, (n_peaks, action_dim))),
+            "motion": rng.normal(0, 0.3, (CONTEXT_DIM, n_peaks, action_dim)),
+            "height": np.concatenate([[1.0], rng.uniform(0.3, 0.9, n_peaks - 1)]),
+            "width": rng.uniform(0.3, 0.6, n_peaks) * spacing,
+        }
+        self.register_constants(draws)
+
+    def places(self, contexts: th.Tensor) -> th.Tensor:
+        """:return: Where the peaks are, (batch, n_peaks, action_dim)"""
+        return 0.9 * th.tanh(self.place + th.einsum("bc,ckd->bkd", contexts, self.motion))
+
+    def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        squares = (actions.unsqueeze(2) - self.places(contexts).unsqueeze(1)).square().sum(dim=3)
+        return (self.height * th.exp(-squares / (2 * self.width**2))).amax(dim=2)
+
+    def best(self, contexts: th.Tensor) -> th.Tensor:
+        return self.places(contexts)[:, 0]
+
+
+class Shifted(Landscape):
+    """
+    One of the test functions of global optimization, to be minimized there, whose optimum moves with the context.
+
+    :param action_dim: Number of dimensions of the action
+    :param rng: Draws how the optimum moves
+    """
+
+    scale: float
+    """Half the width of the function's usual domain."""
+    place: th.Tensor
+    motion: th.Tensor
+
+    def __init__(self, action_dim: int, rng: np.random.Generator):
+        super().__init__(action_dim)
+        place, motion = rng.uniform(-0.5, 0.5, action_dim), rng.normal(0, 0.3, (CONTEXT_DIM, action_dim))
+        self.register_constants({"place": place, "motion": motion})
+
+    @abstractmethod
+    def height(self, x: th.Tensor) -> th.Tensor:
+        """
+        :param x: In the function's coordinates, (..., action_dim)
+        :return: Minus the function, scaled to [0, 1], (...)
+        """
+
+    @abstractmethod
+    def optimum(self) -> th.Tensor:
+        """:return: A best x, (action_dim,)"""
+
+    def shifts(self, contexts: th.Tensor) -> th.Tensor:
+        """:return: By how much the function is moved, in units of the action, (batch, action_dim)"""
+        return 0.6 * th.tanh(self.place + contexts @ self.motion)
+
+    def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return self.height(self.scale * (actions - self.shifts(contexts).unsqueeze(1)))
+
+    def best(self, contexts: th.Tensor) -> th.Tensor:
+        return self.shifts(contexts) + self.optimum() / self.scale
+
+
+class Ackley(Shifted):
+    """Many small local optima on a funnel: 20 exp(-0.2 √mean x²) + exp(mean cos 2πx)."""
+
+    scale = 32.768
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        root = (x.square().mean(dim=-1) + 1e-12).sqrt()
+        return (20 * th.exp(-0.2 * root) + th.exp(th.cos(2 * th.pi * x).mean(dim=-1))) / (20 + th.e)
+
+    def optimum(self) -> th.Tensor:
+        return th.zeros(self.action_dim)
+
+
+class Rastrigin(Shifted):
+    """A bowl with a regular grid of deep local optima: x² - 10 cos 2πx + 10, averaged over the dimensions."""
+
+    scale = 5.12
+    worst = (5.12 * 1.6) ** 2 + 20
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        return 1 - (x.square() - 10 * th.cos(2 * th.pi * x) + 10).mean(dim=-1) / self.worst
+
+    def optimum(self) -> th.Tensor:
+        return th.zeros(self.action_dim)
+
+
+class Shubert(Shifted):
+    """
+    Groups of narrow optima among hundreds of local ones: Σ_i i cos((i + 1) x + i), i = 1 … 5, averaged over the dimensions.
+    (The additive form: one of the best x in every dimension is best.)
+    """
+
+    scale = 10.0
+    lowest, highest = -12.8708855, 14.508008
+    argmin = -1.4251284
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        i = th.arange(1.0, 6.0, device=x.device)
+        values = (i * th.cos((i + 1) * x.unsqueeze(-1) + i)).sum(dim=-1)
+        return (self.highest - values.mean(dim=-1)) / (self.highest - self.lowest)
+
+    def optimum(self) -> th.Tensor:
+        return th.full((self.action_dim,), self.argmin)
+
+
+class ItemPeaks(Landscape):
+    """
+    Items in clusters; on every cluster there is a peak whose height moves with the context, and so does the best item.
+
+    :param embeddings: Of the items, (n_items, action_dim), in [-1, 1]
+    :param centers: Of the clusters, (n_clusters, action_dim)
+    :param width: Standard deviation of the peaks
+    :param rng: Draws how the heights move
+    """
+
+    items: th.Tensor
+    centers: th.Tensor
+    base: th.Tensor
+    motion: th.Tensor
+
+    def __init__(self, embeddings: np.ndarray, centers: np.ndarray, width: float, rng: np.random.Generator):
+        super().__init__(embeddings.shape[1])
+        self.width = width
+        draws = {
+            "items": embeddings,
+            "centers": centers,
+            "base": rng.normal(0, 1, len(centers)),
+            "motion": rng.normal(0, 1, (CONTEXT_DIM, len(centers))),
+        }
+        self.register_constants(draws)
+
+    def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        heights = th.sigmoid(self.base + contexts @ self.motion)
+        peaks = th.exp(-th.cdist(actions, self.centers).square() / (2 * self.width**2))
+        return (heights.unsqueeze(1) * peaks).amax(dim=2)
+
+    def best(self, contexts: th.Tensor) -> th.Tensor:
+        values = self(contexts, self.items.expand(len(contexts), -1, -1))
+        return self.items[values.argmax(dim=1)]
+
+
+TEST_FUNCTIONS: dict[str, type[Shifted]] = {"ackley": Ackley, "rastrigin": Rastrigin, "shubert": Shubert}
+LANDSCAPES = ("peaks", *TEST_FUNCTIONS)
+
+
+class LandscapeEnv(gym.Env[np.ndarray, Any]):
+    """
+    One step per episode: a context is seen, and the action earns the landscape's value there.
+
+    :param landscape: The reward, as a function of context and action
+    :param action_space: The actions: a ``Box`` from -1 to 1, or an :class:`EmbeddedDiscrete`
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
+
+    def __init__(self, landscape: Landscape, action_space: spaces.Space):
+        self.landscape = landscape
+        self.action_space = action_space
+        self.observation_space = spaces.Box(-1.0, 1.0, (CONTEXT_DIM,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.context = self.np_random.uniform(-1, 1, CONTEXT_DIM).astype(np.float32)
+        return self.context, {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        point = self.action_space.embeddings[action] if isinstance(self.action_space, EmbeddedDiscrete) else action
+        with th.no_grad():
+            context, taken = th.from_numpy(self.context)[None], th.as_tensor(point, dtype=th.float32)[None, None]
+            reward = self.landscape(context, taken).item()
+        return self.context.copy(), reward, True, False, {}
+
+
+def make_landscape(landscape: str = "peaks", action_dim: int = 2, n_peaks: int = 25, landscape_seed: int = 0) -> LandscapeEnv:
+    """
+    :param landscape: ``peaks``, ``ackley``, ``rastrigin`` or ``shubert``
+    :param action_dim: Number of dimensions of the action, at least 1
+    :param n_peaks: Number of peaks, at least 1
+    :param landscape_seed: Which of them: seed of their places and motions
+    :return: The environment
+    :raises TypeError: if a number is not an integer
+    :raises ValueError: if one is too small, or the landscape unknown
+    """
+    check_choice("landscape", landscape, LANDSCAPES)
+    check_integer("action_dim", action_dim, low=1)
+    check_integer("n_peaks", n_peaks, low=1)
+    check_integer("landscape_seed", landscape_seed, low=0)
+    rng = np.random.default_rng(landscape_seed)
+    reward = Peaks(action_dim, n_peaks, rng) if landscape == "peaks" else TEST_FUNCTIONS[landscape](action_dim, rng)
+    return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32))
+
+
+def make_item_landscape(
+    n_items: int = 1000, n_clusters: int = 20, action_dim: int = 8, landscape_seed: int = 0
+) -> LandscapeEnv:
+    """
+    :param n_items: Number of items, at least 2
+    :param n_clusters: Number of clusters of items, at least 1
+    :param action_dim: Number of dimensions of an embedding, at least 1
+    :param landscape_seed: Which landscape: seed of the items and of the heights' motion
+    :return: The environment
+    :raises TypeError: if a number is not an integer
+    :raises ValueError: if one is too small
+    """
+    check_integer("n_items", n_items, low=2)
+    check_integer("n_clusters", n_clusters, low=1)
+    check_integer("action_dim", action_dim, low=1)
+    check_integer("landscape_seed", landscape_seed, low=0)
+    rng = np.random.default_rng(landscape_seed)
+    centers = rng.uniform(-0.8, 0.8, (n_clusters, action_dim))
+    spread = 0.1
+    embeddings = (centers[rng.integers(n_clusters, size=n_items)] + rng.normal(0, spread, (n_items, action_dim))).clip(-1, 1)
+    reward = ItemPeaks(embeddings, centers, 4 * spread, rng)
+    return LandscapeEnv(reward, EmbeddedDiscrete(embeddings))
