@@ -3,10 +3,28 @@
 from importlib.metadata import version
 
 from sb3_savo import envs
+from sb3_savo.cem import CEM
 from sb3_savo.common.resets import ResetCallback
 from sb3_savo.common.spaces import EmbeddedDiscrete
+from sb3_savo.ensemble import Ensemble
 from sb3_savo.envs import ActionEmbedding
+from sb3_savo.greedyac import GreedyAC, GreedyTD3
+from sb3_savo.multistart import MultiStart
 from sb3_savo.savo import SAVO
+from sb3_savo.wolpertinger import Wolpertinger
 
 __version__ = version("sb3-savo")
-__all__ = ["SAVO", "ActionEmbedding", "EmbeddedDiscrete", "ResetCallback", "__version__", "envs"]
+__all__ = [
+    "CEM",
+    "SAVO",
+    "ActionEmbedding",
+    "EmbeddedDiscrete",
+    "Ensemble",
+    "GreedyAC",
+    "GreedyTD3",
+    "MultiStart",
+    "ResetCallback",
+    "Wolpertinger",
+    "__version__",
+    "envs",
+]

@@ -7,6 +7,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
@@ -105,6 +106,7 @@ class MaximizerPolicy(BasePolicy):
             squash_output=True,
             normalize_images=normalize_images,
         )
+        self.action_dim = get_action_dim(proposal_space(action_space))
         self.net_arch = [256, 256] if net_arch is None else net_arch
         self.activation_fn = activation_fn
         self.n_critics = n_critics
@@ -153,6 +155,11 @@ class MaximizerPolicy(BasePolicy):
         :return: The features extractor that the critic shares with another network, if it does
         """
         return None
+
+    @staticmethod
+    def batch_size(obs: PyTorchObs) -> int:
+        """:return: Number of observations"""
+        return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> CandidateCritic:
         """

@@ -1,0 +1,131 @@
+"""Greedy-AC and Greedy TD3: baselines (paper, §6.1) that imitate the best samples of a proposal policy."""
+
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+
+from sb3_savo.common.checks import check_integer, check_number
+from sb3_savo.common.gaussian import log_prob, sample
+from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
+from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.greedyac.policies import CnnPolicy, GreedyPolicy, MlpPolicy, MultiInputPolicy
+
+
+class GreedyAC(MaximizerAlgorithm):
+    """
+    Greedy Actor-Critic (Neumann et al.): a proposal policy of high entropy samples actions; the actor, and the proposal
+    policy itself, learn to make the best of them by Q more likely. It acts by, and bootstraps from, samples of the actor.
+
+    Like its authors' it has one critic (``policy_kwargs={"n_critics": …}`` for more) and no noise besides its samples.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param n_samples: Samples of the proposal policy per state, at least ``n_elites``
+    :param n_elites: How many of them, the best, are made more likely, at least 1 (3 of 30 are the top ρ = 0.1)
+    :param entropy_coef: Weight of the proposal policy's entropy, at least 0
+    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
+    :raises ValueError: if an argument is out of its range, or the action space is unbounded
+    """
+
+    samples_actor: ClassVar[bool] = True
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy_class_required: ClassVar[type[MaximizerPolicy]] = GreedyPolicy
+    policy: GreedyPolicy
+
+    def __init__(
+        self,
+        policy: str | type[GreedyPolicy],
+        env: GymEnv | str | None,
+        *,
+        n_samples: int = 30,
+        n_elites: int = 3,
+        entropy_coef: float = 0.01,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ):
+        check_integer("n_elites", n_elites, low=1)
+        check_integer("n_samples", n_samples, low=n_elites)
+        check_number("entropy_coef", entropy_coef)
+        if self.samples_actor:
+            kwargs.setdefault("exploration_noise", None)
+        super().__init__(policy, env, **kwargs)
+        self.n_samples = n_samples
+        self.n_elites = n_elites
+        self.entropy_coef = entropy_coef
+
+        if _init_setup_model:
+            self._setup_model()
+
+    @property
+    def n_candidates(self) -> int:
+        return 1
+
+    def _own_policy_arguments(self) -> dict[str, Any]:
+        return {**super()._own_policy_arguments(), "samples_actor": self.samples_actor}
+
+    def _policy_arguments(self) -> dict[str, Any]:
+        return {"n_critics": 1 if self.samples_actor else 2, **super()._policy_arguments()}
+
+    def update_actors(self, batch: Batch) -> None:
+        obs = batch.observations
+        proposed = self.policy.proposal.distribution(obs)
+        samples = sample(*(parameter.expand(-1, self.n_samples, -1) for parameter in proposed))
+        elites = self.best_of(obs, samples.detach())
+        self.minimize(self.policy.actor, self.actor_loss(batch, elites))
+        self.minimize(self.policy.proposal, self.proposal_loss(proposed, samples, elites))
+
+    def best_of(self, obs: Any, samples: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param samples: Before tanh, (batch, n_samples, action_dim)
+        :return: Those of the highest Q, or Q̂; (batch, n_elites, action_dim)
+        """
+        with th.no_grad():
+            ranking = self.policy.ascended_q(obs, samples.tanh()).topk(self.n_elites, dim=1).indices
+        return samples.gather(1, ranking.unsqueeze(2).expand(-1, -1, samples.shape[2]))
+
+    def actor_loss(self, batch: Batch, elites: th.Tensor) -> th.Tensor:  # type: ignore[override]
+        """
+        Minus the actor's log-likelihood of the best samples, averaged over states and samples.
+
+        :param batch: Transitions, of which the observations are used
+        :param elites: Before tanh, (batch, n_elites, action_dim)
+        :return: A scalar
+        """
+        loss = -log_prob(*self.policy.actor.distribution(batch.observations), elites).mean()
+        self.record("actor_loss", loss)
+        return loss
+
+    def proposal_loss(self, proposed: tuple[th.Tensor, th.Tensor], samples: th.Tensor, elites: th.Tensor) -> th.Tensor:
+        """
+        The same for the proposal policy, minus its entropy, as its samples estimate it.
+
+        :param proposed: The proposal policy's means and standard deviations, (batch, 1, action_dim) each
+        :param samples: Its samples before tanh, with their gradient, (batch, n_samples, action_dim)
+        :param elites: The best of them, (batch, n_elites, action_dim)
+        :return: A scalar
+        """
+        entropy = -log_prob(*proposed, samples).mean()
+        loss = -log_prob(*proposed, elites).mean() - self.entropy_coef * entropy
+        self.record("proposal_loss", loss)
+        self.record("proposal_entropy", entropy)
+        return loss
+
+
+class GreedyTD3(GreedyAC):
+    """
+    Greedy-AC with TD3's exploration and update (paper, §6.1): it acts by, and bootstraps from, the actor's mean, with noise
+    while collecting, and takes the minimum of twin critics.
+
+    Its arguments are those of :class:`GreedyAC`.
+    """
+
+    samples_actor = False
