@@ -11,12 +11,14 @@ from sb3_savo.envs import ActionEmbedding
 from sb3_savo.greedyac import GreedyAC, GreedyTD3
 from sb3_savo.multistart import MultiStart
 from sb3_savo.savo import SAVO
+from sb3_savo.savosac import SAVOSAC
 from sb3_savo.wolpertinger import Wolpertinger
 
 __version__ = version("sb3-savo")
 __all__ = [
     "CEM",
     "SAVO",
+    "SAVOSAC",
     "ActionEmbedding",
     "EmbeddedDiscrete",
     "Ensemble",

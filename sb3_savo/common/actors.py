@@ -131,9 +131,11 @@ class ActorPolicy(MaximizerPolicy):
         self.init = init
 
     def _build(self, lr_schedule: Schedule) -> None:
-        self.actor, self.actor_target = self.make_actor(), self.make_actor()
-        self.actor_target.load_state_dict(self.actor.state_dict())
-        self.actor_target.set_training_mode(False)
+        self.actor = self.make_actor()
+        if "actor_target" in self.target_names:
+            self.actor_target = self.make_actor()
+            self.actor_target.load_state_dict(self.actor.state_dict())
+            self.actor_target.set_training_mode(False)
         self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
         super()._build(lr_schedule)
 

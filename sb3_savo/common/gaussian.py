@@ -1,5 +1,7 @@
 """Stochastic actors: Gaussians that tanh squashes into [-1, 1], as in SB3's SAC."""
 
+import math
+
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch.distributions import Normal
@@ -57,3 +59,16 @@ def log_prob(mean: th.Tensor, std: th.Tensor, samples: th.Tensor) -> th.Tensor:
     """
     log_density = Normal(mean, std, validate_args=False).log_prob(samples)
     return (log_density - th.log(1 - samples.tanh().square() + 1e-6)).sum(dim=-1)
+
+
+def entropy(std: th.Tensor, actions: th.Tensor) -> th.Tensor:
+    """
+    The entropy of a squashed Gaussian: that of the Gaussian, and the mean of log(1 - a²) over its actions, here of one.
+    (It needs the action only, where its log density needs the sample before tanh, which float32 loses near ±1.)
+
+    :param std: (..., action_dim)
+    :param actions: Samples after tanh, (..., action_dim)
+    :return: An unbiased estimate, (...)
+    """
+    of_gaussian = 0.5 + 0.5 * math.log(2 * math.pi) + std.log()
+    return (of_gaussian + th.log(1 - actions.square() + 1e-6)).sum(dim=-1)

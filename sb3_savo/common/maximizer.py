@@ -97,6 +97,7 @@ class MaximizerAlgorithm(CollectingAlgorithm):
     """
 
     policy_class_required: ClassVar[type[MaximizerPolicy]]
+    critic_loss_scale: ClassVar[float] = 1.0
     policy: MaximizerPolicy
     actor: BasePolicy
     critic: CandidateCritic
@@ -359,10 +360,7 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         self.record("q_gain", (q_values.gather(1, picked) - q_values[:, :1]).mean())
 
     def update_critics(self, batch: Batch) -> th.Tensor:
-        """
-        :param batch: Transitions, on which the critics do one step, and Q̂ that imitates them (§14.6)
-        :return: The critics' loss
-        """
+        """One step of the critics on some transitions, and of Q̂ that imitates them (§14.6); returns the critics' loss."""
         critic_loss = self.critic_loss(batch)
         self.minimize(self.critic, critic_loss)
         if self.smooth_critic is not None:
@@ -393,7 +391,8 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         """
         target_q_values = self.target_q_values(batch)
         current_q_values = self.critic(batch.observations, batch.actions)
-        loss = th.stack([F.mse_loss(current_q, target_q_values) for current_q in current_q_values]).sum()
+        losses = th.stack([F.mse_loss(current_q, target_q_values) for current_q in current_q_values])
+        loss = self.critic_loss_scale * losses.sum()
         self.record("critic_loss", loss)
         return loss
 

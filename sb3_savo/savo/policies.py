@@ -36,6 +36,9 @@ class ActorChain(BasePolicy):
     :param conditioning: How the ν_i see the earlier actions; see :class:`ConditionedMLP`
     """
 
+    outputs_per_dim: ClassVar[int] = 1
+    """Outputs of an actor per dimension of the action."""
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -71,15 +74,16 @@ class ActorChain(BasePolicy):
         }
         self.n_actors = n_actors
         self.action_dim = get_action_dim(action_space)
-        n_outputs = n_actors * self.action_dim if joint_action else self.action_dim
-        self.mu = StackedMLP(1, features_dim, n_outputs, net_arch, activation_fn, layer_norm=layer_norm)
+        self.n_outputs = self.outputs_per_dim * self.action_dim
+        n_joint_outputs = n_actors * self.n_outputs if joint_action else self.n_outputs
+        self.mu = StackedMLP(1, features_dim, n_joint_outputs, net_arch, activation_fn, layer_norm=layer_norm)
         self.nu: ConditionedMLP | None = None
         output_layers = [self.mu.output]
         if n_actors > 1 and not joint_action:
             self.nu = ConditionedMLP(
                 n_actors - 1,
                 features_dim,
-                self.action_dim,
+                self.n_outputs,
                 net_arch,
                 features_dim,
                 self.action_dim,
@@ -105,36 +109,56 @@ class ActorChain(BasePolicy):
             (batch, n_actors, action_dim)
         :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
         """
-        proposals = self._first(features).tanh()
-        if noise is not None:
-            proposals = (proposals + noise[:, : proposals.shape[1]]).clamp(-1, 1)
+        first = self._first(features)
+        proposals = self.act(first, None if noise is None else noise[:, : first.shape[1]])
         while proposals.shape[1] < self.n_actors:
             i = proposals.shape[1]
-            proposal = self._successors(features, proposals, slice(i - 1, i)).tanh()
-            if noise is not None:
-                proposal = (proposal + noise[:, i : i + 1]).clamp(-1, 1)
+            outputs = self._successors(features, proposals, slice(i - 1, i))
+            proposal = self.act(outputs, None if noise is None else noise[:, i : i + 1])
             proposals = th.cat([proposals, proposal], dim=1)
         return proposals
 
-    def propose_detached(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
+    def act(self, outputs: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param outputs: What the networks of some actors return, (batch, n, n_outputs)
+        :param noise: What to add to their actions, which are clipped then; (batch, n, action_dim)
+        :return: Their actions, (batch, n, action_dim) in [-1, 1]
+        """
+        actions = outputs.tanh()
+        return actions if noise is None else (actions + noise).clamp(-1, 1)
+
+    def propose_detached(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """
         The chain for learning: each proposal has a gradient to its own actor only, since the earlier actions that it is
         conditioned on are constants. (They are found first, so that all the successors then run as one.)
 
         :param obs: Observations, (batch, ...)
-        :return: The proposals as constants, and with their gradients what they are the tanh of;
-            (batch, n_actors, action_dim) each
+        :param noise: As in :meth:`propose`
+        :return: The proposals as constants, (batch, n_actors, action_dim), and what the networks return that makes them, with
+            its gradients, (batch, n_actors, n_outputs)
         """
         features = self.extract_features(obs, self.features_extractor)
         if self.nu is None:
-            pre_activations = self._first(features)
-            return pre_activations.tanh().detach(), pre_activations
+            outputs = self._first(features)
+            return self.act(outputs, noise).detach(), outputs
         with th.no_grad():
-            constants = self.propose(features)
-        return constants, th.cat([self._first(features), self._successors(features, constants[:, :-1])], dim=1)
+            constants = self.propose(features, noise)
+        return constants, self._given(features, constants)
+
+    def outputs_given(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param actions: What all the actors did, (batch, n_actors, action_dim)
+        :return: What the network of each returns where the earlier ones did that, (batch, n_actors, n_outputs)
+        """
+        return self._given(self.extract_features(obs, self.features_extractor), actions)
+
+    def _given(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        first = self._first(features)
+        return first if self.nu is None else th.cat([first, self._successors(features, actions[:, :-1])], dim=1)
 
     def _first(self, features: th.Tensor) -> th.Tensor:
-        return self.mu(features.unsqueeze(0)).squeeze(0).unflatten(1, (-1, self.action_dim))
+        return self.mu(features.unsqueeze(0)).squeeze(0).unflatten(1, (-1, self.n_outputs))
 
     def _successors(self, features: th.Tensor, earlier: th.Tensor, nets: slice = ALL) -> th.Tensor:
         assert self.nu is not None
@@ -144,7 +168,7 @@ class ActorChain(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The chain alone cannot say which proposal is best: the critic does, in the policy
-        return self._first(self.extract_features(observation, self.features_extractor))[:, 0].tanh()
+        return self.act(self._first(self.extract_features(observation, self.features_extractor)))[:, 0]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), **self.constructor_kwargs}
@@ -239,6 +263,7 @@ class SAVOPolicy(ActorPolicy):
     """
 
     learner_names = (*ActorPolicy.learner_names, "surrogates")
+    chain_class: ClassVar[type[ActorChain]] = ActorChain
     actor: ActorChain
     actor_target: ActorChain
     surrogates: Surrogates | None
@@ -292,7 +317,7 @@ class SAVOPolicy(ActorPolicy):
         return super().propose(obs, noise=noise)
 
     def make_actor(self) -> ActorChain:
-        return ActorChain(
+        return self.chain_class(
             **self._actor_arguments(),
             n_actors=self.n_actors,
             joint_action=self.joint_action,

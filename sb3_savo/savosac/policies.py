@@ -1,0 +1,117 @@
+"""SAVOSAC's policy: a chain of stochastic actors, and the choice between their proposals by the soft Q (paper, §17)."""
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+
+from sb3_savo.common.actors import ActorPolicy
+from sb3_savo.common.gaussian import entropy, gaussian
+from sb3_savo.common.policies import pick
+from sb3_savo.savo.policies import ActorChain, SAVOPolicy
+
+
+class StochasticChain(ActorChain):
+    """
+    Successive actors each of which is a squashed Gaussian: its network returns the mean and the logarithm of the standard
+    deviation, and the ``noise`` of the chain is the standard normal draws of its samples. Without it, the means act.
+    """
+
+    outputs_per_dim = 2
+
+    def act(self, outputs: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
+        mean, std = gaussian(outputs)
+        return (mean if noise is None else mean + std * noise).tanh()
+
+
+class SAVOSACPolicy(SAVOPolicy):
+    """
+    Policy class (with the actors and the critics) for SAVOSAC.
+
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param layer_norm: Whether every hidden layer of the actors is normalised
+    :param kwargs: What SAVO's policy takes, see :class:`SAVOPolicy`, but for surrogates
+    """
+
+    learner_names = ActorPolicy.learner_names
+    target_names = ("critic_target",)
+    chain_class = StochasticChain
+    actor: StochasticChain
+    ent_coef: th.Tensor
+    """α, which the algorithm keeps here for the choice between the candidates"""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        layer_norm: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            observation_space, action_space, lr_schedule, **{**kwargs, "layer_norm": layer_norm, "surrogate": None}
+        )
+        self.register_buffer("ent_coef", th.zeros(1))
+
+    def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
+        return None if target else super().shared_extractor()
+
+    def propose(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        noise: th.Tensor | None = None,
+        masks: th.Tensor | None = None,
+    ) -> th.Tensor:
+        return self.actor(obs, None if deterministic else self.draw(self.batch_size(obs)))
+
+    def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
+        return self.propose(obs)
+
+    def draw(self, batch_size: int) -> th.Tensor:
+        """:return: Standard normal draws for the samples of all actors, (batch, n_actors, action_dim)"""
+        return th.randn(batch_size, self.n_actors, self.action_dim, device=self.device)
+
+    def maximize(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        Pick the action with the highest soft value min(Q, Q_2)(s, a_i) + α H(π_i(· | s; a_<i)).
+
+        :param obs: Observations, (batch, ...)
+        :param actions: What the actors did, (batch, n_actors, action_dim)
+        :return: The picked action, (batch, action_dim), its index, (batch, 1), and all soft values, (batch, n_actors)
+        """
+        entropies = entropy(gaussian(self.actor.outputs_given(obs, actions))[1], actions)
+        soft_values = self.soft_values(obs, actions, entropies)
+        picked = soft_values.argmax(dim=1, keepdim=True)
+        return pick(actions, picked), picked, soft_values
+
+    def soft_values(self, obs: PyTorchObs, actions: th.Tensor, entropies: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param actions: What the actors did, (batch, n_actors, action_dim)
+        :param entropies: Estimates of their policies' entropies, (batch, n_actors)
+        :return: min(Q, Q_2) + α H, (batch, n_actors)
+        """
+        return self.critic.evaluate(obs, actions).amin(dim=0) + self.ent_coef * entropies
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._get_constructor_parameters().items() if name != "surrogate"}
+
+
+MlpPolicy = SAVOSACPolicy
+
+
+class CnnPolicy(SAVOSACPolicy):
+    """:class:`SAVOSACPolicy` for image observations: features by ``NatureCNN``."""
+
+    default_features_extractor_class = NatureCNN
+
+
+class MultiInputPolicy(SAVOSACPolicy):
+    """:class:`SAVOSACPolicy` for Dict observations: features by ``CombinedExtractor``."""
+
+    default_features_extractor_class = CombinedExtractor

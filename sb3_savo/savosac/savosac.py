@@ -1,0 +1,250 @@
+"""SAVO on Soft Actor-Critic (paper, §17)."""
+
+import math
+from typing import Any, ClassVar
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv
+
+from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number
+from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
+from sb3_savo.common.gaussian import gaussian, log_prob
+from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
+from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.savosac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SAVOSACPolicy
+
+# What TD3's kind of algorithm takes and SAC's has no use for: it explores and smooths by sampling its actors
+NOT_OF_SAC = (
+    "exploration_noise",
+    "exploration_noise_std",
+    "exploration_noise_scale",
+    "nearest",
+    "policy_delay",
+    "q_smoothing",
+    "target_noise_clip",
+    "target_policy_noise",
+)
+
+
+class SAVOSAC(MaximizerAlgorithm):
+    """
+    Soft Actor-Critic with successive stochastic actors (paper, §17): each is conditioned on what the earlier ones did and
+    maximizes the soft objective; the proposal of the highest soft Q is taken. There are no surrogates.
+
+    What is not named here is as in SB3's SAC, to which ``n_actors=1`` is equal.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param n_actors: Number of actors, at least 1
+    :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
+    :param modulation: How the summary enters a network (§13.4): ``"film"``, or ``"mlp"`` for concatenation to its input
+    :param condition_on_previous: Whether actors see the earlier actions
+    :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size`` if that is given
+    :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
+    :param ent_coef: Entropy regularization coefficient α, at least 0, or ``"auto"`` to learn it from 1 on, or e.g.
+        ``"auto_0.1"`` from 0.1 on
+    :param target_update_interval: Update the target network every so many gradient steps
+    :param target_entropy: The entropy that a learned α aims at; ``"auto"`` for minus the number of dimensions of the action
+    :param max_grad_norm: Largest gradient norm of the actors, of the critics; None for no limit
+    :param use_sde: Not supported: must be False
+    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`, but for what shapes a deterministic
+        actor's exploration and target
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
+    :raises ValueError: if an argument is out of its range, or the action space is unbounded
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy_class_required: ClassVar[type[MaximizerPolicy]] = SAVOSACPolicy
+    critic_loss_scale = 0.5
+    policy: SAVOSACPolicy
+
+    def __init__(
+        self,
+        policy: str | type[SAVOSACPolicy],
+        env: GymEnv | str | None,
+        *,
+        n_actors: int = 3,
+        summarizer: str = "deepset",
+        modulation: str = "film",
+        condition_on_previous: bool = True,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        ent_coef: str | float = "auto",
+        target_update_interval: int = 1,
+        target_entropy: str | float = "auto",
+        max_grad_norm: float | None = None,
+        use_sde: bool = False,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ):
+        for name in NOT_OF_SAC:
+            if name in kwargs:
+                raise TypeError(f"{name}={kwargs[name]!r} is not an argument of SAVOSAC, which samples its actors.")
+        if use_sde:
+            raise ValueError(f"use_sde={use_sde!r} is not supported by SAVOSAC: it must be False.")
+        check_integer("n_actors", n_actors, low=1)
+        check_choice("summarizer", summarizer, SUMMARIZERS)
+        check_choice("modulation", modulation, MODULATIONS)
+        check_choice("condition_on_previous", condition_on_previous, (True, False))
+        check_integer("target_update_interval", target_update_interval, low=1)
+        initial_ent_coef(ent_coef)
+        if target_entropy != "auto":
+            check_number("target_entropy", target_entropy, low=-math.inf)
+        super().__init__(
+            policy,
+            env,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            max_grad_norm=max_grad_norm,
+            exploration_noise=None,
+            **kwargs,
+        )
+        if env is not None:
+            check_box(self.action_space, type(self).__name__)
+        self.n_actors = n_actors
+        self.summarizer = summarizer
+        self.modulation = modulation
+        self.condition_on_previous = condition_on_previous
+        self.ent_coef = ent_coef
+        self.target_update_interval = target_update_interval
+        self.target_entropy = target_entropy
+
+        if _init_setup_model:
+            self._setup_model()
+
+    @property
+    def n_candidates(self) -> int:
+        return self.n_actors
+
+    def _own_policy_arguments(self) -> dict[str, Any]:
+        return {
+            **super()._own_policy_arguments(),
+            "n_actors": self.n_actors,
+            "summarizer": self.summarizer,
+            "modulation": self.modulation,
+            "condition_on_previous": self.condition_on_previous,
+        }
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.wanted_entropy = -float(self.action_dim) if self.target_entropy == "auto" else float(self.target_entropy)
+        value = initial_ent_coef(self.ent_coef)
+        self.policy.ent_coef.fill_(value)
+        self.ent_coef_optimizer: th.optim.Adam | None = None
+        if isinstance(self.ent_coef, str):
+            # The log of the coefficient is optimized, as in SB3
+            self.log_ent_coef = th.log(th.full((1,), value, device=self.device)).requires_grad_(True)
+            self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        for batch in self.batches(gradient_steps, batch_size):
+            # Actions of the current actors at the sampled states
+            actions, log_probs = self.sample_actions(batch)
+            # Update α, before it is used below
+            if self.ent_coef_optimizer is not None:
+                self.update_ent_coef(log_probs.detach())
+            # Update Q, Q_2 towards the soft value of what the maximizer picks at the next states
+            self.update_critics(batch)
+            # Update μ and the ν_i, which all maximize the soft objective
+            self.minimize(self.policy.actor, self.actor_loss(batch, actions, log_probs))
+            if (self._n_updates - 1) % self.target_update_interval == 0:
+                self.sync_targets()
+            self.record("ent_coef", self.policy.ent_coef.mean())
+
+    def sample_actions(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+        """
+        :param batch: Transitions, of which the observations are used
+        :return: What the actors do, each with a gradient to itself only, (batch, n_actors, action_dim), and the logarithms of
+            its densities, (batch, n_actors)
+        """
+        draws = self.policy.draw(len(batch.rewards))
+        mean, std = gaussian(self.policy.actor.propose_detached(batch.observations, draws)[1])
+        samples = mean + std * draws
+        return samples.tanh(), log_prob(mean, std, samples)
+
+    def update_ent_coef(self, log_probs: th.Tensor) -> None:
+        """
+        One step of α towards the entropy that is wanted of every actor.
+
+        :param log_probs: Log densities of the actors' actions, without gradient, (batch, n_actors)
+        """
+        assert self.ent_coef_optimizer is not None
+        # As in SB3, the coefficient of this gradient step is the one before its update
+        self.policy.ent_coef.copy_(self.log_ent_coef.detach().exp())
+        loss = -(self.log_ent_coef * (log_probs + self.wanted_entropy)).mean()
+        self.ent_coef_optimizer.zero_grad()
+        loss.backward()
+        self.ent_coef_optimizer.step()
+        self.record("ent_coef_loss", loss)
+
+    def target_q_values(self, batch: Batch) -> th.Tensor:
+        """
+        The soft Bellman target y = r + γ (min(Q', Q_2')(s', a') - α log π_i(a' | s'; a'_<i)), where a' is what the maximizer
+        picks, of actor i.
+
+        :param batch: Transitions
+        :return: Targets without gradient, (batch, 1)
+        """
+        discounts = batch.discounts if batch.discounts is not None else self.gamma
+        next_obs = batch.next_observations
+        with th.no_grad():
+            draws = self.policy.draw(len(batch.rewards))
+            actions, outputs = self.policy.actor.propose_detached(next_obs, draws)
+            mean, std = gaussian(outputs)
+            log_probs = log_prob(mean, std, mean + std * draws)
+            next_actions, picked, soft_values = self.policy.maximize(next_obs, actions)
+            self._record_choice(picked, soft_values)
+            next_q_values = th.cat(self.critic_target(next_obs, next_actions), dim=1).amin(dim=1, keepdim=True)
+            soft_next_q_values = next_q_values - self.policy.ent_coef * log_probs.gather(1, picked)
+            return batch.rewards + (1 - batch.dones) * discounts * soft_next_q_values
+
+    def actor_loss(self, batch: Batch, actions: th.Tensor, log_probs: th.Tensor) -> th.Tensor:  # type: ignore[override]
+        """
+        α log π_i(a_i | s; a_<i) - min(Q, Q_2)(s, a_i), averaged over states and summed over actors.
+
+        :param batch: Transitions, of which the observations are used
+        :param actions: What the actors do, (batch, n_actors, action_dim)
+        :param log_probs: The logarithms of its densities, (batch, n_actors)
+        :return: A scalar
+        """
+        loss = -self.policy.soft_values(batch.observations, actions, -log_probs).mean(dim=0).sum()
+        self.record("actor_loss", loss)
+        return loss
+
+    def _update_learning_rates(self) -> None:
+        super()._update_learning_rates()
+        if self.ent_coef_optimizer is not None:
+            self._update_learning_rate(self.ent_coef_optimizer)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        if self.ent_coef_optimizer is None:
+            return state_dicts, variables
+        return [*state_dicts, "ent_coef_optimizer"], [*variables, "log_ent_coef"]
+
+
+def initial_ent_coef(ent_coef: str | float) -> float:
+    """
+    :param ent_coef: The argument of SAVOSAC
+    :return: α at first
+    :raises TypeError: if it is neither a number nor a string
+    :raises ValueError: if it is negative, or a string of another form than "auto" or "auto_0.1"
+    """
+    if not isinstance(ent_coef, str):
+        check_number("ent_coef", ent_coef)
+        return float(ent_coef)
+    if ent_coef == "auto":
+        return 1.0
+    try:
+        value = float(ent_coef.removeprefix("auto_"))
+    except ValueError:
+        value = 0.0
+    if not ent_coef.startswith("auto_") or not 0 < value < math.inf:
+        raise ValueError(f"ent_coef={ent_coef!r} is not known: it must be a number, 'auto', or e.g. 'auto_0.1' (above 0).")
+    return value
