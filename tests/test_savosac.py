@@ -127,7 +127,7 @@ def test_losses(n_actors, options):
 
 
 def test_the_maximizer_picks_by_the_soft_value():
-    model, batch = make_model(n_actors=3, ent_coef=0.5)
+    model, batch = make_model(n_actors=3, ent_coef=0.01)
     obs = batch.observations
     with th.no_grad():
         candidates = model.actor(obs, draws_of(model, 0))
