@@ -13,6 +13,7 @@ import yaml
 
 import sb3_savo
 from sb3_savo import SAVO
+from sb3_savo.zoo.samplers import CONVERTERS, SAMPLERS
 from sb3_savo.zoo.seams import ALGORITHMS, hyperparams_file
 
 ENV_ID = "InvertedPendulumRestricted-v4"
@@ -63,6 +64,14 @@ def test_train_in_processes(tmp_path, env_id):
         enjoy = ["-m", "rl_zoo3.enjoy", "--algo", "savo", "--env", env_id, "-f", "logs", "-n", 300]
         output = python(*enjoy, cwd=tmp_path)
         assert "Mean reward" in output
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "savo"])
+def test_train_every_algorithm(tmp_path, name):
+    train = ["-m", "rl_zoo3.train", "--algo", name, "--env", "LandscapePeaks2D-v0", "-n", 600, "--eval-freq", -1]
+    assert str(hyperparams_file(name)) in python(*train, cwd=tmp_path)
+    enjoy = ["-m", "rl_zoo3.enjoy", "--algo", name, "--env", "LandscapePeaks2D-v0", "-f", "logs", "-n", 30, "--no-render"]
+    assert "Mean reward" in python(*enjoy, cwd=tmp_path)
 
 
 def test_train_on_an_environment_without_a_section(tmp_path):
@@ -157,10 +166,12 @@ def test_an_unknown_command(tmp_path):
     assert "command='play' is not one of the RL Zoo's" in python("-m", "sb3_savo", "play", cwd=tmp_path, check=False)
 
 
+LANDSCAPES = ("Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Ackley", "Rastrigin", "Shubert", "Items")
 # Table 3: steps, environments, and updates per transition
 MUJOCO = (3_000_000, 10, 50 / 375)
 RECSIM = (10_000_000, 16, 20 / 1_000)
 BUDGETS = {"MiningExpedition-v0": (10_000_000, 20, 20 / 2_000)}
+BUDGETS |= {f"Landscape{name}-v0": (10_000, 16, 1 / 4) for name in LANDSCAPES}
 BUDGETS |= {f"RecSim{size}-v0": RECSIM for size in ("", "100k", "500k", "Data")}
 
 
@@ -183,6 +194,42 @@ def test_hyperparameters(name):
             updates_per_transition = section["gradient_steps"] / (n_envs * section["train_freq"])
             assert (n_timesteps, n_envs, updates_per_transition) == pytest.approx(BUDGETS.get(env_id, MUJOCO))
         ALGORITHMS[name](env="Pendulum-v1", **section)
+
+
+# What is the method's own, or of no use to it
+OWN_SETTINGS = {"n_actors", "k", "sample_std", "n_iterations", "n_samples", "n_elites", "n_starts", "n_ascent_steps"}
+OWN_SETTINGS |= {"entropy_coef", "summarizer", "exploration_noise_scale"}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_hyperparameters_are_shared(name):
+    """All methods are compared on equal terms: networks, batches, schedules."""
+
+    def shared(sections):
+        for section in sections.values():
+            section.get("policy_kwargs", {}).pop("summary_dim", None)
+        return {
+            env_id: {key: value for key, value in section.items() if key not in OWN_SETTINGS}
+            for env_id, section in sections.items()
+        }
+
+    own, savo = (shared(yaml.safe_load(hyperparams_file(algo).read_text())) for algo in (name, "savo"))
+    assert own == {env_id: section for env_id, section in savo.items() if env_id in own}
+    missing = {"MiningExpedition-v0", "LandscapeItems-v0", *(f"RecSim{size}-v0" for size in ("", "100k", "500k", "Data"))}
+    assert savo.keys() - own.keys() == (missing if name == "savosac" else set())
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_samplers(name):
+    """What -optimize suggests, the algorithm takes; and the converter makes it of a finished trial."""
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(5):
+        trial = study.ask()
+        sampled = SAMPLERS[name](trial, 1, 1, {"using_her_replay_buffer": False})
+        ALGORITHMS[name]("MlpPolicy", "Pendulum-v1", buffer_size=10_000, **sampled)
+        assert CONVERTERS[name](trial.params) == sampled
 
 
 def test_the_package_list_is_the_tree():

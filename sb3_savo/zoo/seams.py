@@ -12,7 +12,19 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_savo
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {algorithm.__name__.lower(): algorithm for algorithm in (sb3_savo.SAVO,)}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    algorithm.__name__.lower(): algorithm
+    for algorithm in (
+        sb3_savo.SAVO,
+        sb3_savo.SAVOSAC,
+        sb3_savo.Ensemble,
+        sb3_savo.Wolpertinger,
+        sb3_savo.CEM,
+        sb3_savo.MultiStart,
+        sb3_savo.GreedyAC,
+        sb3_savo.GreedyTD3,
+    )
+}
 
 
 def hyperparams_file(algo: str) -> Path:
