@@ -1,4 +1,4 @@
-"""SAVO trains: every option, every kind of observation, one and several environments, as an SB3 user would ask for it."""
+"""Our algorithms train: every option, every kind of observation, one and several environments, as an SB3 user would ask."""
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +12,8 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, Identity
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from sb3_savo import SAVO
+from sb3_savo import CEM, SAVO, MultiStart
+from tests.algorithms import ALGORITHMS
 
 ENV_ID = "Pendulum-v1"
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
@@ -103,35 +104,42 @@ def test_several_environments(vec_env_cls):
     env.close()
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("share_features_extractor", [False, True])
-def test_images(share_features_extractor):
+def test_images(algorithm, share_features_extractor):
     env = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
     policy_kwargs = {
         "features_extractor_kwargs": {"features_dim": 16},
-        "share_features_extractor": share_features_extractor,
         **SMALL_NETS,
     }
-    model = SAVO("CnnPolicy", env, policy_kwargs=policy_kwargs, **{**QUICK, "buffer_size": 60})
+    if algorithm not in (CEM, MultiStart):
+        policy_kwargs["share_features_extractor"] = share_features_extractor
+    model = algorithm("CnnPolicy", env, policy_kwargs=policy_kwargs, **{**QUICK, "buffer_size": 60})
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(60)
     assert changed(model, before) == networks(model)
+    if algorithm is not SAVO:
+        return
     shared = [module.features_extractor is model.actor.features_extractor for module in (model.critic, model.surrogates)]
     assert shared == [share_features_extractor] * 2
     model.predict(env.observation_space.sample())
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_dict_observations(n_envs):
+def test_dict_observations(algorithm, n_envs):
     env = make_vec_env(lambda: SimpleMultiObsEnv(discrete_actions=False), n_envs=n_envs)
-    model = SAVO("MultiInputPolicy", env, policy_kwargs=SMALL_NETS, **QUICK).learn(60)
-    assert model.replay_buffer.sample(5).candidates.shape == (5, 3, 4)
+    model = algorithm("MultiInputPolicy", env, policy_kwargs=SMALL_NETS, **QUICK).learn(60)
+    if algorithm is SAVO:
+        assert model.replay_buffer.sample(5).candidates.shape == (5, 3, 4)
     model.predict(env.observation_space.sample())
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_her(n_envs):
+def test_her(algorithm, n_envs):
     env = make_vec_env(lambda: BitFlippingEnv(n_bits=4, continuous=True), n_envs=n_envs)
-    model = SAVO(
+    model = algorithm(
         "MultiInputPolicy",
         env,
         replay_buffer_class=HerReplayBuffer,
@@ -140,13 +148,15 @@ def test_her(n_envs):
         **QUICK,
     ).learn(90)
     assert isinstance(model.replay_buffer, HerReplayBuffer)
-    assert model.replay_buffer.sample(5).candidates.shape == (5, 3, 4)
+    if algorithm is SAVO:
+        assert model.replay_buffer.sample(5).candidates.shape == (5, 3, 4)
     assert model._n_updates > 0
 
 
-def test_vec_normalize():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_vec_normalize(algorithm):
     env = VecNormalize(make_vec_env(ENV_ID, n_envs=2))
-    model = SAVO("MlpPolicy", env, policy_kwargs=SMALL_NETS, **QUICK).learn(80)
+    model = algorithm("MlpPolicy", env, policy_kwargs=SMALL_NETS, **QUICK).learn(80)
     assert np.abs(model.replay_buffer.observations[:40, :, 2]).max() > 1.5  # as observed, not as normalized
     assert model._n_updates > 0
 
@@ -166,12 +176,14 @@ class MatrixActions(gym.Env):
         return self.np_random.uniform(-1, 1, 2), -float(np.square(action).sum()), False, self.np_random.random() < 0.2, {}
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_action_spaces_of_any_shape_and_bounds(n_envs):
-    model = SAVO("MlpPolicy", make_vec_env(MatrixActions, n_envs=n_envs), policy_kwargs=SMALL_NETS, **QUICK).learn(90)
+def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
+    model = algorithm("MlpPolicy", make_vec_env(MatrixActions, n_envs=n_envs), policy_kwargs=SMALL_NETS, **QUICK).learn(90)
     batch = model.replay_buffer.sample(20)
     assert batch.actions.shape == (20, 4)
-    assert batch.candidates.shape == (20, 3, 4)
+    if algorithm is SAVO:
+        assert batch.candidates.shape == (20, 3, 4)
     action, _ = model.predict(np.zeros(2))
     assert action.shape == (2, 2)
 
@@ -194,10 +206,11 @@ def test_callbacks_and_tensorboard(tmp_path):
     assert td3 | own <= set(events.Tags()["scalars"])
 
 
-def test_same_seed_same_run():
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_same_seed_same_run(algorithm):
     runs = []
     for _ in range(2):
-        model = SAVO("MlpPolicy", "HopperRestricted-v5", policy_kwargs=SMALL_NETS, **QUICK).learn(150)
+        model = algorithm("MlpPolicy", "HopperRestricted-v5", policy_kwargs=SMALL_NETS, **QUICK).learn(150)
         runs.append([parameter.clone() for parameter in model.policy.parameters()])
     assert all(th.equal(p, q) for p, q in zip(*runs, strict=True))
 
