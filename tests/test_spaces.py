@@ -157,7 +157,7 @@ def test_search_errors():
     search = NearestItems(RNG.normal(size=(5, 2)).astype(np.float32))
     with pytest.raises(ValueError, match="k=6 is too large: there are 5 items"):
         search.search(th.zeros(1, 1, 2), k=6)
-    with pytest.raises(ValueError, match="action_masks: a row allows fewer than 1 of the 5 items"):
+    with pytest.raises(ValueError, match="action_masks: a row allows none of the 5 items"):
         search.search(th.zeros(2, 1, 2), masks=th.tensor([[True] * 5, [False] * 5]))
 
 

@@ -57,11 +57,11 @@ class NearestItems(nn.Module):
         :param queries: Points, (batch, n, D)
         :param k: How many items to find for each, at most N
         :param masks: Which items may be found, (batch, N); None for all
-        :return: The k nearest items, the nearest first, (batch, n, k)
-        :raises ValueError: if there are fewer than ``k`` items to be found
+        :return: The k nearest items, the nearest first, (batch, n, k); where fewer may be found, followed by the nearest again
+        :raises ValueError: if no item may be found
         """
-        if masks is not None and bool((masks.sum(dim=1) < k).any()):
-            raise ValueError(f"action_masks: a row allows fewer than {k} of the {self.n_items} items.")
+        if masks is not None and not bool(masks.any(dim=1).all()):
+            raise ValueError(f"action_masks: a row allows none of the {self.n_items} items.")
         if k > self.n_items:
             raise ValueError(f"k={k} is too large: there are {self.n_items} items.")
         rows = max(1, self.block_queries // queries.shape[1])
@@ -84,6 +84,8 @@ class NearestItems(nn.Module):
             if start > 0:
                 best, order = best.topk(min(k, best.shape[1]), dim=1)
                 items = items.gather(1, order)
+        if masks is not None and k > 1:
+            items = th.where(best > -th.inf, items, items[:, :1])
         return items.unflatten(0, queries.shape[:2])
 
     def _scratch(self, size: int) -> th.Tensor:

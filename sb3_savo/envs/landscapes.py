@@ -219,26 +219,34 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
     One step per episode: a context is seen, and the action earns the landscape's value there.
 
     :param landscape: The reward, as a function of context and action
-    :param action_space: The actions: a ``Box`` from -1 to 1, or an :class:`EmbeddedDiscrete`
+    :param action_space: The actions: a ``Box`` from -1 to 1, or an :class:`EmbeddedDiscrete` whose embeddings go from -1 to 1
+        in every dimension
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
 
-    def __init__(self, landscape: Landscape, action_space: spaces.Space):
+    def __init__(self, landscape: Landscape, action_space: spaces.Box | EmbeddedDiscrete):
         self.landscape = landscape
-        self.action_space = action_space
+        self.action_space: spaces.Box | EmbeddedDiscrete = action_space
         self.observation_space = spaces.Box(-1.0, 1.0, (CONTEXT_DIM,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.context = self.np_random.uniform(-1, 1, CONTEXT_DIM).astype(np.float32)
-        return self.context, {}
+        return self.context.copy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        point = self.action_space.embeddings[action] if isinstance(self.action_space, EmbeddedDiscrete) else action
+        space = self.action_space
+        if isinstance(space, EmbeddedDiscrete):
+            if not space.contains(action):
+                raise ValueError(f"action={action!r} is not an item: it must be an integer from 0 to {space.n - 1}.")
+            point = space.embeddings[action]
+        else:
+            point = np.asarray(action, dtype=np.float32)
+            if point.shape != space.shape or not np.isfinite(point).all():
+                raise ValueError(f"action={action!r} is not in {space}: it must be {space.shape[0]} finite numbers.")
         with th.no_grad():
-            context, taken = th.from_numpy(self.context)[None], th.as_tensor(point, dtype=th.float32)[None, None]
-            reward = self.landscape(context, taken).item()
+            reward = self.landscape(th.from_numpy(self.context)[None], th.tensor(point[None, None])).item()
         return self.context.copy(), reward, True, False, {}
 
 
@@ -280,6 +288,9 @@ def make_item_landscape(
     rng = np.random.default_rng(landscape_seed)
     centers = rng.uniform(-0.8, 0.8, (n_clusters, action_dim))
     spread = 0.1
-    embeddings = (centers[rng.integers(n_clusters, size=n_items)] + rng.normal(0, spread, (n_items, action_dim))).clip(-1, 1)
+    embeddings = centers[rng.integers(n_clusters, size=n_items)] + rng.normal(0, spread, (n_items, action_dim))
+    # From -1 to 1 in every dimension, as the agents see them
+    low, high = embeddings.min(axis=0), embeddings.max(axis=0)
+    embeddings, centers = (2 * (points - low) / (high - low) - 1 for points in (embeddings, centers))
     reward = ItemPeaks(embeddings, centers, 4 * spread, rng)
     return LandscapeEnv(reward, EmbeddedDiscrete(embeddings))
