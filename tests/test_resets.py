@@ -5,7 +5,7 @@ import pytest
 import torch as th
 from stable_baselines3 import SAC, TD3
 
-from sb3_savo import SAVO, ResetCallback
+from sb3_savo import CEM, SAVO, SAVOSAC, GreedyTD3, ResetCallback, Wolpertinger
 from sb3_savo.common.resets import last_layers
 
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
@@ -16,9 +16,14 @@ MODELS = {
     "savo-1": lambda: SAVO("MlpPolicy", "Pendulum-v1", n_actors=1, **QUICK),
     "savo-lstm": lambda: SAVO("MlpPolicy", "Pendulum-v1", summarizer="lstm", modulation="mlp", **QUICK),
     "savo-discrete": lambda: SAVO("MlpPolicy", "MiningExpedition-v0", **QUICK),
+    "savosac": lambda: SAVOSAC("MlpPolicy", "Pendulum-v1", ent_coef=0.2, **QUICK),
+    "wolpertinger": lambda: Wolpertinger("MlpPolicy", "Pendulum-v1", **QUICK),
+    "greedytd3": lambda: GreedyTD3("MlpPolicy", "Pendulum-v1", **QUICK),
+    "cem": lambda: CEM("MlpPolicy", "Pendulum-v1", **QUICK),
 }
-ACTORS = {"td3": ["mu.4"], "savo-1": ["mu.output"]}
-SURROGATES = {"td3": [], "savo-1": []}
+NO_TARGET = {"savosac", "cem"}
+ACTORS = {"td3": ["mu.4"], "savo-1": ["mu.output"], "wolpertinger": ["mu.output"], "greedytd3": ["mu.output"], "cem": []}
+WITH_SURROGATES = {"savo", "savo-lstm", "savo-discrete"}
 
 
 def learn_until_a_reset(name, reset):
@@ -35,12 +40,14 @@ def learn_until_a_reset(name, reset):
 def test_a_full_reset_gives_all_weights_anew(name):
     model, before = learn_until_a_reset(name, "full")
     after = model.policy.state_dict()
-    kept = {key for key, value in after.items() if th.equal(value, before[key])}
+    kept = {key for key, value in after.items() if th.equal(value, before[key])} - {"ent_coef"}
     assert all(key.endswith("bias") or ".norms." in key for key in kept)  # those that start from zero may be zero still
-    for parameter_name, parameter in model.policy.actor.named_parameters():
-        assert th.equal(parameter, dict(model.policy.actor_target.named_parameters())[parameter_name])
-    for optimizer in [model.actor.optimizer, model.critic.optimizer]:
-        assert not optimizer.state
+    for network in ["critic", *(["actor"] if name not in NO_TARGET else [])]:
+        online, target = (dict(getattr(model, which).named_parameters()) for which in (network, f"{network}_target"))
+        assert all(th.equal(parameter, target[key]) for key, parameter in online.items())
+    learners = [model.actor, model.critic] if name == "td3" else list(model.policy.learners.values())
+    assert all(not learner.optimizer.state for learner in learners)
+    assert name != "savosac" or model.policy.ent_coef.item() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -48,9 +55,10 @@ def test_last_layers(name):
     model = MODELS[name]()
     critics = ["qf0.4", "qf1.4"]
     expected = {f"{critic}.{layer}" for critic in ("critic", "critic_target") for layer in critics}
-    for actor in ("actor", "actor_target"):
+    for actor in ("actor", "actor_target")[: 1 if name in NO_TARGET else 2]:
         expected |= {f"{actor}.{layer}" for layer in ACTORS.get(name, ["mu.output", "nu.net.output"])}
-    expected |= {f"surrogates.{layer}" for layer in SURROGATES.get(name, ["psi.net.output"])}
+    expected |= {"surrogates.psi.net.output"} if name in WITH_SURROGATES else set()
+    expected |= {"proposal.mu.output"} if name == "greedytd3" else set()
     expected |= {"smooth_critic.qf0.4"} if name == "savo-discrete" else set()
     assert set(last_layers(model.policy)) == {f"{layer}.{kind}" for layer in expected for kind in ("weight", "bias")}
 
@@ -61,9 +69,9 @@ def test_a_last_layer_reset_leaves_the_rest(name):
     names = set(last_layers(model.policy))
     changed = {key for key, value in model.policy.state_dict().items() if not th.equal(value, before[key])}
     assert changed <= names and {key for key in names if key.endswith("weight")} <= changed
-    of_actor = dict(model.policy.actor.named_parameters())
-    remembered = {key for key, parameter in of_actor.items() if parameter in model.actor.optimizer.state}
-    assert remembered == {key for key in of_actor if f"actor.{key}" not in names}
+    of_critic = dict(model.policy.critic.named_parameters())
+    remembered = {key for key, parameter in of_critic.items() if parameter in model.critic.optimizer.state}
+    assert remembered == {key for key in of_critic if f"critic.{key}" not in names}
 
 
 @pytest.mark.parametrize("name", ["td3", "savo", "savo-discrete"])

@@ -34,6 +34,7 @@ class SAVOSACPolicy(SAVOPolicy):
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule (could be constant)
     :param layer_norm: Whether every hidden layer of the actors is normalised
+    :param ent_coef: α, which weighs the entropy in the choice between the candidates; the algorithm keeps it up to date
     :param kwargs: What SAVO's policy takes, see :class:`SAVOPolicy`, but for surrogates
     """
 
@@ -42,7 +43,6 @@ class SAVOSACPolicy(SAVOPolicy):
     chain_class = StochasticChain
     actor: StochasticChain
     ent_coef: th.Tensor
-    """α, which the algorithm keeps here for the choice between the candidates"""
 
     def __init__(
         self,
@@ -50,12 +50,11 @@ class SAVOSACPolicy(SAVOPolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         layer_norm: bool = False,
+        ent_coef: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(
-            observation_space, action_space, lr_schedule, **{**kwargs, "layer_norm": layer_norm, "surrogate": None}
-        )
-        self.register_buffer("ent_coef", th.zeros(1))
+        super().__init__(observation_space, action_space, lr_schedule, layer_norm=layer_norm, surrogate=None, **kwargs)
+        self.register_buffer("ent_coef", th.full((1,), ent_coef))
 
     def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
         return None if target else super().shared_extractor()
@@ -99,7 +98,9 @@ class SAVOSACPolicy(SAVOPolicy):
         return self.critic.evaluate(obs, actions).amin(dim=0) + self.ent_coef * entropies
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {name: value for name, value in super()._get_constructor_parameters().items() if name != "surrogate"}
+        parameters = {**super()._get_constructor_parameters(), "ent_coef": self.ent_coef.item()}
+        del parameters["surrogate"]
+        return parameters
 
 
 MlpPolicy = SAVOSACPolicy

@@ -129,17 +129,16 @@ class SAVOSAC(MaximizerAlgorithm):
             "summarizer": self.summarizer,
             "modulation": self.modulation,
             "condition_on_previous": self.condition_on_previous,
+            "ent_coef": initial_ent_coef(self.ent_coef),
         }
 
     def _setup_model(self) -> None:
         super()._setup_model()
         self.wanted_entropy = -float(self.action_dim) if self.target_entropy == "auto" else float(self.target_entropy)
-        value = initial_ent_coef(self.ent_coef)
-        self.policy.ent_coef.fill_(value)
         self.ent_coef_optimizer: th.optim.Adam | None = None
         if isinstance(self.ent_coef, str):
             # The log of the coefficient is optimized, as in SB3
-            self.log_ent_coef = th.log(th.full((1,), value, device=self.device)).requires_grad_(True)
+            self.log_ent_coef = self.policy.ent_coef.log().requires_grad_(True)
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
