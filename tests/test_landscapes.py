@@ -483,6 +483,33 @@ def test_gradient_is_finite_at_the_tops(task):
     assert task == "Items" or gradient.abs().max() < 0.05
 
 
+# Pictures
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rendering(task):
+    env = made(task, render_mode="rgb_array")
+    assert make_vec_env(f"Landscape{task}-v0").envs[0].render_mode == "rgb_array"
+    env.reset(seed=0)
+    before = env.render()
+    assert before.shape == (384, 384, 3) and before.dtype == np.uint8
+    best = env.landscape.best(th.tensor(env.context)[None])[0].numpy()
+    points = {(255, 255, 255): best}
+    if env.landscape.action_dim == 1:
+        env.step(np.array([-0.9], np.float32))
+        points[220, 50, 40] = np.array([-0.9, 0.0])
+        points[255, 255, 255] = np.array([best[0], 0.0])
+    elif task != "Items":
+        env.step(np.full(env.landscape.action_dim, -0.9, np.float32))
+        points[220, 50, 40] = np.full(2, -0.9)
+    picture = env.render()
+    assert (task == "Items") == np.array_equal(picture, before)
+    for colour, point in points.items():
+        column, row = round((point[0] + 1) / 2 * 383), round((1 - point[1]) / 2 * 383)
+        assert tuple(picture[row, column]) == colour
+    assert made(task).render() is None
+
+
 # Bad arguments
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.spaces import EmbeddedDiscrete
+from sb3_savo.envs.maps import BEST, CELLS, TAKEN, draw_map
 
 CONTEXT_DIM = 4
 
@@ -221,18 +222,23 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
     :param landscape: The reward, as a function of context and action
     :param action_space: The actions: a ``Box`` from -1 to 1, or an :class:`EmbeddedDiscrete` whose embeddings go from -1 to 1
         in every dimension
+    :param render_mode: ``"rgb_array"``: an image of the landscape in this context along the first two dimensions of the
+        action, the others being those of the best action (white; the one taken is red); None: :meth:`render` returns None
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (as Gymnasium declares it)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's attribute)
 
-    def __init__(self, landscape: Landscape, action_space: spaces.Box | EmbeddedDiscrete):
+    def __init__(self, landscape: Landscape, action_space: spaces.Box | EmbeddedDiscrete, render_mode: str | None = None):
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.landscape = landscape
+        self.render_mode = render_mode
         self.action_space: spaces.Box | EmbeddedDiscrete = action_space
         self.observation_space = spaces.Box(-1.0, 1.0, (CONTEXT_DIM,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.context = self.np_random.uniform(-1, 1, CONTEXT_DIM).astype(np.float32)
+        self.taken: np.ndarray | None = None
         return self.context.copy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -245,17 +251,41 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
             point = np.asarray(action, dtype=np.float32)
             if point.shape != space.shape or not np.isfinite(point).all():
                 raise ValueError(f"action={action!r} is not in {space}: it must be {space.shape[0]} finite numbers.")
+        self.taken = point
         with th.no_grad():
             reward = self.landscape(th.from_numpy(self.context)[None], th.tensor(point[None, None])).item()
         return self.context.copy(), reward, True, False, {}
 
+    def render(self) -> np.ndarray | None:
+        if self.render_mode is None:
+            return None
+        with th.no_grad():
+            context = th.from_numpy(self.context)[None]
+            best = self.landscape.best(context)
+            actions = best.repeat(CELLS, CELLS, 1)
+            line = th.linspace(-1, 1, CELLS)
+            actions[:, :, 0] = line
+            if best.shape[1] > 1:
+                actions[:, :, 1] = line[:, None]
+            values = self.landscape(context, actions.flatten(0, 1)[None]).reshape(CELLS, CELLS)
+        points = [(best[0].numpy(), BEST)] + ([] if self.taken is None else [(self.taken, TAKEN)])
+        # With one dimension, a strip, in the middle of which the points are
+        return draw_map(values.numpy(), [(np.append(point, 0.0)[:2], colour) for point, colour in points])
 
-def make_landscape(landscape: str = "peaks", action_dim: int = 2, n_peaks: int = 25, landscape_seed: int = 0) -> LandscapeEnv:
+
+def make_landscape(
+    landscape: str = "peaks",
+    action_dim: int = 2,
+    n_peaks: int = 25,
+    landscape_seed: int = 0,
+    render_mode: str | None = None,
+) -> LandscapeEnv:
     """
     :param landscape: ``peaks``, ``ackley``, ``rastrigin`` or ``shubert``
     :param action_dim: Number of dimensions of the action, at least 1
     :param n_peaks: Number of peaks, at least 1
     :param landscape_seed: Which of them: seed of their places and motions
+    :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
     :raises TypeError: if a number is not an integer
     :raises ValueError: if one is too small, or the landscape unknown
@@ -266,17 +296,22 @@ def make_landscape(landscape: str = "peaks", action_dim: int = 2, n_peaks: int =
     check_integer("landscape_seed", landscape_seed, low=0)
     rng = np.random.default_rng(landscape_seed)
     reward = Peaks(action_dim, n_peaks, rng) if landscape == "peaks" else TEST_FUNCTIONS[landscape](action_dim, rng)
-    return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32))
+    return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32), render_mode)
 
 
 def make_item_landscape(
-    n_items: int = 1000, n_clusters: int = 20, action_dim: int = 8, landscape_seed: int = 0
+    n_items: int = 1000,
+    n_clusters: int = 20,
+    action_dim: int = 8,
+    landscape_seed: int = 0,
+    render_mode: str | None = None,
 ) -> LandscapeEnv:
     """
     :param n_items: Number of items, at least 2
     :param n_clusters: Number of clusters of items, at least 1
     :param action_dim: Number of dimensions of an embedding, at least 1
     :param landscape_seed: Which landscape: seed of the items and of the heights' motion
+    :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
     :raises TypeError: if a number is not an integer
     :raises ValueError: if one is too small
@@ -293,4 +328,4 @@ def make_item_landscape(
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)
     embeddings, centers = (2 * (points - low) / (high - low) - 1 for points in (embeddings, centers))
     reward = ItemPeaks(embeddings, centers, 4 * spread, rng)
-    return LandscapeEnv(reward, EmbeddedDiscrete(embeddings))
+    return LandscapeEnv(reward, EmbeddedDiscrete(embeddings), render_mode)
