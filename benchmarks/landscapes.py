@@ -1,5 +1,6 @@
 """
-How well does each method maximize? On one-step tasks whose landscape is known, at equal networks, batches, noise and updates.
+How well does each method maximize? On one-step tasks whose landscape is known, at equal networks, batches, updates and noise
+(GreedyAC explores by its own samples).
 
     python -m benchmarks.landscapes frozen             # the critic is the landscape itself: only the maximization is measured
     python -m benchmarks.landscapes learned            # the whole algorithm, from interaction
@@ -43,6 +44,7 @@ METHODS: dict[str, tuple[type[MaximizerAlgorithm], dict[str, Any]]] = {
     "savo_exact": (SAVO, {"surrogate": "exact"}),
     "savo_hybrid": (SAVO, {"surrogate": "hybrid"}),
 }
+BEST = "savo_hybrid"
 N_ENVS = 16
 N_CONTEXTS = 1_000
 SHARED: dict[str, Any] = {
@@ -162,8 +164,11 @@ def collect(folder: Path) -> pd.DataFrame:
     :param folder: Where the results are
     :return: One row per run and checkpoint
     """
+    paths = sorted(folder.glob("*.csv"))
+    if not paths:
+        raise SystemExit(f"There are no results in {folder}.")
     tables = []
-    for path in sorted(folder.glob("*.csv")):
+    for path in paths:
         task, method, seed, n_updates = path.stem.split("-")
         own = {"task": task, "method": method, "seed": int(seed), "budget": int(n_updates)}
         tables.append(pd.read_csv(path).assign(**own))
@@ -178,6 +183,26 @@ def with_interval(values: pd.Series) -> str:
     if len(values) < 2:
         return f"{values.mean():.3f}"
     return f"{values.mean():.3f} ±{stats.t.ppf(0.975, len(values) - 1) * values.sem():.3f}"
+
+
+def gains_over(results: pd.DataFrame, methods: list[str], tasks: list[str]) -> pd.DataFrame:
+    """
+    :param results: One row per run
+    :param methods: The rows
+    :param tasks: The columns
+    :return: By how much more of the greatest value :data:`BEST` reaches than each method, per task, and as the mean over the
+        tasks that both have done with a seed
+    """
+    chosen = results.set_index(["task", "seed", "method"]).chosen.unstack()
+    if BEST not in chosen:
+        return pd.DataFrame()
+    columns = {}
+    for method in methods:
+        gain = (chosen[BEST] - chosen[method]).dropna()
+        if method != BEST and not gain.empty:
+            per_task = gain.groupby("task").agg(with_interval)
+            columns[method] = {**per_task, "all": with_interval(gain.groupby("seed").mean())}
+    return pd.DataFrame(columns).T.reindex(columns=[*tasks, "all"])
 
 
 def report(folder: Path) -> None:
@@ -195,11 +220,9 @@ def report(folder: Path) -> None:
         print(f"\n{updates} updates of {budget}; {counts.min()} to {counts.max()} runs per cell; 95 % intervals of the mean")
         chosen = results.pivot_table("chosen", ["method", "task"], aggfunc=with_interval).chosen.unstack()
         print(f"\nchosen action: share of the greatest value\n{chosen.loc[methods, tasks].to_string(na_rep='')}")
-        paired = results.pivot_table("chosen", ["task", "seed"], "method")
-        if "savo_hybrid" in paired:
-            gains = paired.rsub(paired.savo_hybrid, axis=0).drop(columns="savo_hybrid")
-            print("\nsavo_hybrid minus each method, all tasks and seeds in pairs")
-            print(gains.apply(lambda gain: with_interval(gain.dropna())).reindex(methods).dropna().to_string())
+        gains = gains_over(results, methods, tasks)
+        if not gains.empty:
+            print(f"\n{BEST} minus each method, in pairs on the same landscape\n{gains.to_string(na_rep='')}")
         figures = [name for name in results if name not in ("task", "method", "seed", "budget", "updates", "chosen")]
         means = results.groupby(["task", "method"])[figures].mean().reindex(pd.MultiIndex.from_product([tasks, methods]))
         print(f"\n{means.dropna(how='all').to_string(float_format='{:.3f}'.format, na_rep='')}")

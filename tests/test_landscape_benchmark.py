@@ -360,7 +360,8 @@ def test_report_of_runs(finished, capsys):
     assert "30 updates of 30; 1 to 1 runs per cell" in printed
     assert re.search(rf"^td3 +{chosen['td3']:.3f}$", printed, re.MULTILINE)
     assert re.search(rf"^savo_hybrid +{chosen['savo_hybrid']:.3f}$", printed, re.MULTILINE)
-    assert re.search(rf"^td3 +{chosen['savo_hybrid'] - chosen['td3']:.3f}$", printed, re.MULTILINE)
+    gain = f"{chosen['savo_hybrid'] - chosen['td3']:.3f}"
+    assert re.search(rf"^td3 +{gain} +{gain}$", printed, re.MULTILINE)
     assert "candidate_2" in printed
 
 
@@ -377,8 +378,8 @@ def test_report_in_numbers(tmp_path, capsys):
     assert chosen[0] == "chosen action: share of the greatest value"
     assert chosen[1].split() == ["task", "Peaks2D", "Items"]
     assert [line.split() for line in chosen[3:]] == [["td3", "0.550", "±0.635", "0.250"], ["savo_hybrid", "0.800", "±1.271"]]
-    assert gains[0] == "savo_hybrid minus each method, all tasks and seeds in pairs"
-    assert gains[-1].split() == ["td3", "0.250", "±0.635"]
+    assert gains[0] == "savo_hybrid minus each method, in pairs on the same landscape"
+    assert [line.split() for line in gains[1:]] == [["Peaks2D", "Items", "all"], ["td3", "0.250", "±0.635", "0.250", "±0.635"]]
     assert not any(line.startswith("savo_hybrid ") for line in gains[1:])
     assert others[0].split() == ["within_1", "within_10", "gap", "candidate_0", "candidate_1"]
     rows = [line.split() for line in others[1:] if "0." in line]
@@ -387,6 +388,24 @@ def test_report_in_numbers(tmp_path, capsys):
         ["savo_hybrid", "0.100", "0.200", "0.200", "0.000", "0.250"],
         ["Items", "td3", "0.100", "0.200", "0.750", "0.000"],
     ]
+
+
+def test_gains_are_averaged_over_tasks_within_a_seed(tmp_path):
+    returns = [("Peaks2D", 0, 0.5, 0.7), ("Peaks2D", 1, 0.5, 0.6), ("Items", 0, 0.1, 0.2), ("Items", 1, 0.2, 0.3)]
+    for task, seed, td3, hybrid in returns:
+        write(tmp_path, task, "td3", seed, td3)
+        write(tmp_path, task, "savo_hybrid", seed, hybrid)
+    write(tmp_path, "Items", "cem", 7, 0.5)
+    gains = benchmark.gains_over(benchmark.collect(tmp_path), ["td3", "cem", "savo_hybrid"], ["Peaks2D", "Items"])
+    assert list(gains.index) == ["td3"] and list(gains) == ["Peaks2D", "Items", "all"]
+    # Of 0.15 and 0.10; Student's t as above
+    assert gains.loc["td3", "all"] == "0.125 ±0.318"
+    assert gains.loc["td3", "Items"] == "0.100 ±0.000"
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(SystemExit, match="There are no results in"):
+        report(tmp_path)
 
 
 def test_report_keeps_budgets_and_checkpoints_apart(tmp_path, capsys):
