@@ -123,6 +123,36 @@ def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> di
     return figures | {f"candidate_{i}": share.mean().item() for i, share in enumerate(shares[:, 1:].T)}
 
 
+def make_model(kind: str, task: str, method: str, seed: int, n_updates: int) -> tuple[MaximizerAlgorithm, Landscape]:
+    """
+    :param kind: ``frozen`` or ``learned``
+    :param task: One of :data:`TASKS`
+    :param method: One of :data:`METHODS`
+    :param seed: Seed of the model and of the landscape
+    :param n_updates: Number of updates that it is to learn for
+    :return: An untrained model, and its landscape
+    """
+    env = make_vec_env(f"Landscape{task}-v0", n_envs=N_ENVS, env_kwargs={"landscape_seed": seed})
+    landscape: Landscape = env.get_attr("landscape")[0]
+    algorithm, own = METHODS[method]
+    if kind == "frozen":
+        algorithm = frozen(algorithm)
+    scale = (1.0, 0.1, n_updates * steps_per_update(kind))
+    shared = {**SHARED, **FREQUENCIES[kind], "exploration_noise_scale": scale}
+    model = algorithm("MlpPolicy", env, seed=seed, **shared, **own)
+    if kind == "frozen":
+        model.critic.q_networks = [LandscapeQ(landscape)] * len(model.critic.q_networks)  # type: ignore[list-item]
+    return model, landscape
+
+
+def steps_per_update(kind: str) -> int:
+    """
+    :param kind: ``frozen`` or ``learned``
+    :return: Environment steps per update
+    """
+    return N_ENVS // FREQUENCIES[kind]["gradient_steps"]
+
+
 def run(kind: str, task: str, method: str, seed: int, n_updates: int, folder: Path) -> None:
     """
     :param kind: ``frozen`` or ``learned``
@@ -136,22 +166,10 @@ def run(kind: str, task: str, method: str, seed: int, n_updates: int, folder: Pa
     if path.exists():
         return
     th.set_num_threads(1)
-    env = make_vec_env(f"Landscape{task}-v0", n_envs=N_ENVS, env_kwargs={"landscape_seed": seed})
-    landscape: Landscape = env.get_attr("landscape")[0]
-    algorithm, own = METHODS[method]
-    frequencies = FREQUENCIES[kind]
-    steps_per_update = N_ENVS // frequencies["gradient_steps"]
-    scale = (1.0, 0.1, n_updates * steps_per_update)
-    if kind == "frozen":
-        algorithm = frozen(algorithm)
-    shared = {**SHARED, **frequencies, "exploration_noise_scale": scale}
-    model = algorithm("MlpPolicy", env, seed=seed, **shared, **own)
-    if kind == "frozen":
-        model.critic.q_networks = [LandscapeQ(landscape)] * len(model.critic.q_networks)  # type: ignore[list-item]
-
+    model, landscape = make_model(kind, task, method, seed, n_updates)
     rows = []
     for checkpoint in [c for c in CHECKPOINTS if c < n_updates] + [n_updates]:
-        n_steps = SHARED["learning_starts"] + checkpoint * steps_per_update - model.num_timesteps
+        n_steps = SHARED["learning_starts"] + checkpoint * steps_per_update(kind) - model.num_timesteps
         model.learn(n_steps, reset_num_timesteps=False, log_interval=None)
         rows.append({"updates": checkpoint, **assess(model, landscape, kind == "learned")})
     unfinished = path.with_suffix(".partial")

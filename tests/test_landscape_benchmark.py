@@ -11,6 +11,7 @@ import torch as th
 from torch import nn
 
 from benchmarks import landscapes as benchmark
+from benchmarks import surrogates
 from benchmarks.landscapes import METHODS, LandscapeQ, assess, frozen, report, run
 from sb3_savo import SAVO
 from sb3_savo.analysis import highest_q
@@ -457,3 +458,25 @@ def test_bad_command(monkeypatch, capsys, argument):
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "invalid choice" in capsys.readouterr().err
+
+
+# Learned surrogates beside the exact ones
+
+
+def test_compare_surrogates(monkeypatch):
+    """If the learned surrogates are the exact ones, they correlate with them and spread like them."""
+    model, landscape = benchmark.make_model("frozen", "Peaks2D", "savo", 0, 10)
+    model.actor.nu.net.output.weight.data.normal_()  # proposals apart from one another
+
+    def exact(contexts, anchors, actions):
+        thresholds = landscape(contexts, anchors).cummax(dim=1).values
+        return th.stack(
+            [th.maximum(landscape(contexts, at), tau[:, None]) for at, tau in zip(actions, thresholds.T, strict=True)]
+        )
+
+    monkeypatch.setattr(model.surrogates, "forward", exact)
+    table = surrogates.compare(model, landscape)
+    assert table.surrogate.tolist() == [1, 2]
+    np.testing.assert_allclose(table.correlation, 1, atol=1e-3)
+    np.testing.assert_allclose(table.spread, table.learned_spread)
+    assert (table.above.diff()[1:] <= 0).all() and table.above.between(0, 1).all() and table.flat.between(0, 1).all()

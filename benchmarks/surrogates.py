@@ -1,0 +1,79 @@
+"""
+Why do learned surrogates guide their actors badly? On a frozen landscape, where the exact surrogates are known.
+
+    python -m benchmarks.surrogates --task Peaks2D --seeds 3
+
+Per surrogate, after training: ``above``, the share of uniformly random actions whose value is above those of the anchors,
+where alone Ψ_i is not flat; ``spread``, the standard deviation of Ψ_i over such actions, and ``learned_spread``, that of Ψ̂_i;
+``correlation`` of the two over them; and ``flat``, the share of contexts in which Ψ_i is flat at the actor's own proposal, so
+that nothing but Ψ̂_i could guide it. Means over contexts and seeds.
+"""
+
+import argparse
+
+import pandas as pd
+import torch as th
+
+from benchmarks.landscapes import CHECKPOINTS, SHARED, TASKS, make_model
+from sb3_savo import SAVO
+from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
+from sb3_savo.savo.savo import anchor_thresholds
+
+METHODS = ("savo", "savo_hybrid")
+N_CONTEXTS, N_ACTIONS = 500, 256
+
+
+@th.no_grad()
+def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
+    """
+    :param model: A trained agent with learned surrogates
+    :param landscape: What it maximized
+    :return: One row per surrogate
+    """
+    assert model.surrogates is not None
+    contexts = th.rand(N_CONTEXTS, CONTEXT_DIM) * 2 - 1
+    actions = th.rand(N_CONTEXTS, N_ACTIONS, landscape.action_dim) * 2 - 1
+    proposals = model.policy.propose(contexts)
+    values, q_proposals = landscape(contexts, actions), landscape(contexts, proposals)
+    thresholds = anchor_thresholds(q_proposals)
+    learned = model.surrogates(contexts, proposals[:, :-1], actions.expand(model.n_actors - 1, -1, -1, -1))
+    rows = []
+    for i, tau in enumerate(thresholds.T):
+        exact = th.maximum(values, tau.unsqueeze(1))
+        deviations = [surrogate - surrogate.mean(dim=1, keepdim=True) for surrogate in (exact, learned[i])]
+        spreads = [deviation.square().mean(dim=1).sqrt() for deviation in deviations]
+        rises = spreads[0] > 1e-6
+        correlations = (deviations[0] * deviations[1]).mean(dim=1)[rises] / (spreads[0] * spreads[1])[rises]
+        rows.append(
+            {
+                "surrogate": i + 1,
+                "above": (values > tau.unsqueeze(1)).float().mean().item(),
+                "spread": spreads[0].mean().item(),
+                "learned_spread": spreads[1].mean().item(),
+                "correlation": correlations.mean().item(),
+                "flat": (q_proposals[:, i + 1] <= tau).float().mean().item(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=[task for task in TASKS if task != "Items"], default="Peaks2D")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n-updates", type=int, default=CHECKPOINTS[0])
+    args = parser.parse_args()
+    th.set_num_threads(1)
+    tables = []
+    for seed in range(args.seeds):
+        for method in METHODS:
+            model, landscape = make_model("frozen", args.task, method, seed, args.n_updates)
+            model.learn(SHARED["learning_starts"] + args.n_updates, log_interval=None)
+            assert isinstance(model, SAVO)
+            tables.append(compare(model, landscape).assign(method=method))
+    means = pd.concat(tables).groupby(["method", "surrogate"]).mean()
+    print(means.to_string(float_format="{:.3f}".format))
+
+
+if __name__ == "__main__":
+    main()
