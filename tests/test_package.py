@@ -27,7 +27,7 @@ def test_files_of_the_wheel(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     data = f"sb3_savo-{sb3_savo.__version__}.data/purelib/"
     expected = {f"{data}sb3_savo_zoo.pth", f"{data}sb3_savo_zoo.start", "_sb3_savo_startup/__init__.py"}
-    expected |= {"sb3_savo/py.typed", "sb3_savo/hyperparams/savo.yml"}
+    expected |= {"sb3_savo/py.typed", *(f"sb3_savo/hyperparams/{path.name}" for path in (ROOT / "hyperparams").iterdir())}
     expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "sb3_savo").rglob("*.py") if path.parent.name != "startup"}
     others = {name for name in names - expected if ".dist-info/" not in name}
     assert expected <= names
