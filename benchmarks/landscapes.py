@@ -43,6 +43,8 @@ METHODS: dict[str, tuple[type[MaximizerAlgorithm], dict[str, Any]]] = {
     "savo": (SAVO, {}),
     "savo_exact": (SAVO, {"surrogate": "exact"}),
     "savo_hybrid": (SAVO, {"surrogate": "hybrid"}),
+    "savo_penalty": (SAVO, {"saturation_penalty": 1.0}),
+    "savo_hybrid_penalty": (SAVO, {"surrogate": "hybrid", "saturation_penalty": 1.0}),
 }
 BEST = "savo_hybrid"
 N_ENVS = 16
