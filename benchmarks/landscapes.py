@@ -43,6 +43,11 @@ METHODS: dict[str, tuple[type[MaximizerAlgorithm], dict[str, Any]]] = {
     "savo": (SAVO, {}),
     "savo_exact": (SAVO, {"surrogate": "exact"}),
     "savo_hybrid": (SAVO, {"surrogate": "hybrid"}),
+    # Without Q-smoothing, which is the default where actions are items
+    "td3_raw_q": (SAVO, {"n_actors": 1, "q_smoothing": False}),
+    "ensemble_raw_q": (Ensemble, {"q_smoothing": False}),
+    "wolpertinger_raw_q": (Wolpertinger, {"q_smoothing": False}),
+    "savo_hybrid_raw_q": (SAVO, {"surrogate": "hybrid", "q_smoothing": False}),
     "savo_penalty": (SAVO, {"saturation_penalty": 1.0}),
     "savo_hybrid_penalty": (SAVO, {"surrogate": "hybrid", "saturation_penalty": 1.0}),
 }
