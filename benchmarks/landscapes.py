@@ -263,8 +263,14 @@ def main() -> None:
     folder = args.folder / args.kind
     folder.mkdir(parents=True, exist_ok=True)
     if not args.report:
-        cells = [(task, seed, method) for task in args.tasks for seed in range(args.seeds) for method in args.methods]
-        run_all(run, [(args.kind, task, method, seed, args.n_steps, folder) for task, seed, method in cells], args.jobs)
+        runs = [
+            (args.kind, task, method, seed, args.n_steps, folder)
+            for task in args.tasks
+            for seed in range(args.seeds)
+            for method in args.methods
+            if task == "Items" or not method.endswith("_raw_q")
+        ]
+        run_all(run, runs, args.jobs)
     report(folder)
 
 
