@@ -41,7 +41,7 @@ class SAVO(MaximizerAlgorithm):
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
     :param surrogate: What the later actors ascend: ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9);
         ``"exact"``: Ψ_i itself, which is flat below the anchors (Eq. 7; the paper's "- Approximation"); ``"hybrid"``: Ψ_i
-        where it is above them, and Ψ̂_i where it is flat; None: Q, like the first actor
+        where it is above them, and Ψ̂_i where it is flat, the best in ``benchmarks.landscapes``; None: Q, like the first actor
     :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
     :param modulation: How the summary enters a network (§13.4): ``"film"``, or ``"mlp"`` for concatenation to its input
     :param condition_on_previous: Whether actors and surrogates see the earlier actions (False: "- Previous Actions")
