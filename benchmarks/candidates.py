@@ -18,6 +18,7 @@ import pandas as pd
 import torch as th
 
 from sb3_savo import SAVO
+from sb3_savo.analysis import highest_q
 from sb3_savo.savo.savo import LIVE_RANGE
 
 
@@ -54,11 +55,7 @@ def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
         candidates, pre_activations = model.actor.propose_detached(obs)
         actions, _ = model.policy.snap(candidates)
         _, picked, q_values = model.policy.maximize(obs, actions)
-        if model.policy.items is not None:
-            everything = model.policy.items.embeddings
-        else:
-            everything = th.rand(1_000, model.action_dim) * 2 - 1
-        best = th.cat([model.critic.q1(o[None], everything[None]).amax(dim=1) for o in obs])
+        best = th.cat([highest_q(model.policy, o, n_actions=1_000, n_refined=1, n_steps=0) for o in obs.split(1)])
         gaps = th.maximum(best, q_values.amax(dim=1))[:, None] - q_values
         rows = [
             {

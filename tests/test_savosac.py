@@ -121,7 +121,7 @@ def test_losses(n_actors, options):
     th.manual_seed(1)
     th.testing.assert_close(model.critic_loss(batch), (errors / BATCH).squeeze(), rtol=1e-4, atol=1e-4)
     th.manual_seed(0)
-    actions, log_probs = model.sample_actions(batch)
+    actions, log_probs = model.sample_actions(batch.observations)
     assert actions.shape == (BATCH, n_actors, 3) and log_probs.shape == (BATCH, n_actors)
     th.testing.assert_close(model.actor_loss(batch, actions, log_probs), -(objective / BATCH).squeeze(), rtol=1e-4, atol=1e-4)
 
@@ -151,7 +151,7 @@ def test_the_entropy_estimate_is_unbiased():
 
 def test_an_actor_has_gradient_through_its_own_action_only():
     model, batch = make_model(n_actors=3)
-    actions, log_probs = model.sample_actions(batch)
+    actions, log_probs = model.sample_actions(batch.observations)
     for i in range(3):
         for value in (actions[:, i].sum(), log_probs[:, i].sum()):
             for j, weight in enumerate([model.actor.mu.output.weight, *[model.actor.nu.net.output.weight] * 2]):

@@ -1,11 +1,12 @@
 """The top of a Q-landscape by dense search, for the suboptimality of a policy (paper, Eq. 4)."""
 
+from functools import partial
 from typing import Any
 
 import torch as th
-from torch.nn import functional as F
 
 from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.search import ascend
 
 
 @th.no_grad()
@@ -31,12 +32,6 @@ def highest_q(
         return policy.critic.q1(obs, policy.items.embeddings.expand(batch, -1, -1)).amax(dim=1)
     everywhere = th.empty(n_actions, policy.action_dim, device=policy.device).uniform_(-1, 1)
     best = policy.critic.q1(obs, everywhere.expand(batch, -1, -1)).topk(n_refined, dim=1).indices
-    actions = everywhere[best]
-    for i in range(n_steps):
-        with th.enable_grad():
-            actions.requires_grad_(True)
-            gradient = th.autograd.grad(policy.critic.q1(obs, actions).sum(), actions)[0]
-        length = step_size * (1 - i / n_steps)
-        actions = (actions.detach() + length * F.normalize(gradient, dim=2)).clamp(-1, 1)
-    refined = policy.critic.q1(obs, actions).amax(dim=1)
-    return th.maximum(refined, policy.critic.q1(obs, everywhere[best]).amax(dim=1))
+    q = partial(policy.critic.q1, obs)
+    refined = ascend(q, everywhere[best], n_steps, step_size)
+    return th.maximum(q(refined), q(everywhere[best])).amax(dim=1)

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
-from sb3_savo.common.policies import pick
+from sb3_savo.common.policies import take
 from sb3_savo.common.search import SearchPolicy
 
 
@@ -55,10 +55,10 @@ class CEMPolicy(SearchPolicy):
             samples = mean + std * draws.expand(self.batch_size(obs), -1, -1)
             q_values = self.ascended_q(obs, samples.tanh())
             ranking = q_values.topk(self.n_elites, dim=1).indices
-            elites = samples.gather(1, ranking.unsqueeze(2).expand(-1, -1, samples.shape[2]))
+            elites = take(samples, ranking)
             mean = (self.weights * elites).sum(dim=1, keepdim=True)
             std = (self.weights * (elites - mean).square()).sum(dim=1, keepdim=True).sqrt()
-        return pick(samples, ranking[:, :1]).tanh()
+        return elites[:, 0].tanh()
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         own = {"n_iterations": self.n_iterations, "n_samples": self.n_samples, "n_elites": self.n_elites}

@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_savo.common.checks import check_choice
-from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.policies import MaximizerPolicy, perturb
 from sb3_savo.common.stacked import INITS, StackedMLP, initialize_weights
 
 
@@ -158,8 +158,7 @@ class ActorPolicy(MaximizerPolicy):
         noise: th.Tensor | None = None,
         masks: th.Tensor | None = None,
     ) -> th.Tensor:
-        candidates = self.actor(obs)
-        return candidates if noise is None else (candidates + noise).clamp(-1, 1)
+        return perturb(self.actor(obs), noise)
 
     def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
         return self.actor_target(obs)

@@ -318,10 +318,28 @@ class MaximizerPolicy(BasePolicy):
         }
 
 
+def perturb(candidates: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+    """
+    :param candidates: In [-1, 1], (...)
+    :param noise: What to add to them, (...); None for nothing
+    :return: The sum, clipped to [-1, 1], (...)
+    """
+    return candidates if noise is None else (candidates + noise).clamp(-1, 1)
+
+
+def take(candidates: th.Tensor, indices: th.Tensor) -> th.Tensor:
+    """
+    :param candidates: (batch, n_candidates, action_dim)
+    :param indices: (batch, n)
+    :return: Some candidates per state, (batch, n, action_dim)
+    """
+    return candidates.gather(1, indices.unsqueeze(2).expand(-1, -1, candidates.shape[2]))
+
+
 def pick(candidates: th.Tensor, index: th.Tensor) -> th.Tensor:
     """
     :param candidates: (batch, n_candidates, action_dim)
     :param index: (batch, 1)
     :return: One candidate per state, (batch, action_dim)
     """
-    return candidates.gather(1, index.unsqueeze(2).expand(-1, -1, candidates.shape[2])).squeeze(1)
+    return take(candidates, index).squeeze(1)

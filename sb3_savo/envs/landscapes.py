@@ -248,7 +248,7 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
                 raise ValueError(f"action={action!r} is not an item: it must be an integer from 0 to {space.n - 1}.")
             point = space.embeddings[action]
         else:
-            point = np.asarray(action, dtype=np.float32)
+            point = np.array(action, dtype=np.float32)
             if point.shape != space.shape or not np.isfinite(point).all():
                 raise ValueError(f"action={action!r} is not in {space}: it must be {space.shape[0]} finite numbers.")
         self.taken = point

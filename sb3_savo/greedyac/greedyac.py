@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from sb3_savo.common.checks import check_integer, check_number
 from sb3_savo.common.gaussian import log_prob, sample
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
-from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.policies import MaximizerPolicy, take
 from sb3_savo.greedyac.policies import CnnPolicy, GreedyPolicy, MlpPolicy, MultiInputPolicy
 
 
@@ -90,7 +90,7 @@ class GreedyAC(MaximizerAlgorithm):
         """
         with th.no_grad():
             ranking = self.policy.ascended_q(obs, samples.tanh()).topk(self.n_elites, dim=1).indices
-        return samples.gather(1, ranking.unsqueeze(2).expand(-1, -1, samples.shape[2]))
+        return take(samples, ranking)
 
     def actor_loss(self, batch: Batch, elites: th.Tensor) -> th.Tensor:  # type: ignore[override]
         """

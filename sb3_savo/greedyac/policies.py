@@ -9,6 +9,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_savo.common.actors import ActorPolicy
 from sb3_savo.common.gaussian import GaussianActors, sample
+from sb3_savo.common.policies import perturb
 
 
 class GreedyPolicy(ActorPolicy):
@@ -54,8 +55,7 @@ class GreedyPolicy(ActorPolicy):
         noise: th.Tensor | None = None,
         masks: th.Tensor | None = None,
     ) -> th.Tensor:
-        candidate = self.act(self.actor, obs, deterministic)
-        return candidate if noise is None else (candidate + noise).clamp(-1, 1)
+        return perturb(self.act(self.actor, obs, deterministic), noise)
 
     def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
         return self.act(self.actor_target, obs)

@@ -1,15 +1,15 @@
 """MultiStart's policy: gradient ascent from many points in place of an actor."""
 
+from functools import partial
 from typing import Any
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch.nn import functional as F
 
 from sb3_savo.common.policies import pick
-from sb3_savo.common.search import SearchPolicy
+from sb3_savo.common.search import SearchPolicy, ascend
 
 
 class MultiStartPolicy(SearchPolicy):
@@ -49,13 +49,9 @@ class MultiStartPolicy(SearchPolicy):
         actions = self.starts.repeat(self.batch_size(obs), 1, 1)
         if not deterministic:
             actions.uniform_(-1, 1)
-        for i in range(self.n_ascent_steps):
-            length = self.step_size * (1 - i / self.n_ascent_steps)
-            with th.enable_grad():
-                actions.requires_grad_(True)
-                gradient = th.autograd.grad(self.ascended_q(obs, actions).sum(), actions)[0]
-            actions = (actions.detach() + length * F.normalize(gradient, dim=2)).clamp(-1, 1)
-        return pick(actions, self.ascended_q(obs, actions).argmax(dim=1, keepdim=True))
+        q = partial(self.ascended_q, obs)
+        ends = ascend(q, actions, self.n_ascent_steps, self.step_size)
+        return pick(ends, q(ends).argmax(dim=1, keepdim=True))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         own = {"n_starts": self.n_starts, "n_ascent_steps": self.n_ascent_steps, "step_size": self.step_size}

@@ -13,6 +13,7 @@ from torch import nn
 from sb3_savo.common.actors import ActorPolicy
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import POOLS, ConditionedMLP
+from sb3_savo.common.policies import perturb
 from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
 
 LEARNED_SURROGATES = ("approximate", "hybrid")
@@ -124,8 +125,7 @@ class ActorChain(BasePolicy):
         :param noise: What to add to their actions, which are clipped then; (batch, n, action_dim)
         :return: Their actions, (batch, n, action_dim) in [-1, 1]
         """
-        actions = outputs.tanh()
-        return actions if noise is None else (actions + noise).clamp(-1, 1)
+        return perturb(outputs.tanh(), noise)
 
     def propose_detached(self, obs: PyTorchObs, noise: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor]:
         """

@@ -144,7 +144,7 @@ class SAVOSAC(MaximizerAlgorithm):
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         for batch in self.batches(gradient_steps, batch_size):
             # Actions of the current actors at the sampled states
-            actions, log_probs = self.sample_actions(batch)
+            actions, log_probs = self.sample_actions(batch.observations)
             # Update α, before it is used below
             if self.ent_coef_optimizer is not None:
                 self.update_ent_coef(log_probs.detach())
@@ -156,14 +156,14 @@ class SAVOSAC(MaximizerAlgorithm):
                 self.sync_targets()
             self.record("ent_coef", self.policy.ent_coef.mean())
 
-    def sample_actions(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+    def sample_actions(self, obs: Any) -> tuple[th.Tensor, th.Tensor]:
         """
-        :param batch: Transitions, of which the observations are used
+        :param obs: Observations, (batch, ...)
         :return: What the actors do, each with a gradient to itself only, (batch, n_actors, action_dim), and the logarithms of
             its densities, (batch, n_actors)
         """
-        draws = self.policy.draw(len(batch.rewards))
-        mean, std = gaussian(self.policy.actor.propose_detached(batch.observations, draws)[1])
+        draws = self.policy.draw(self.policy.batch_size(obs))
+        mean, std = gaussian(self.policy.actor.propose_detached(obs, draws)[1])
         samples = mean + std * draws
         return samples.tanh(), log_prob(mean, std, samples)
 
@@ -193,10 +193,7 @@ class SAVOSAC(MaximizerAlgorithm):
         discounts = batch.discounts if batch.discounts is not None else self.gamma
         next_obs = batch.next_observations
         with th.no_grad():
-            draws = self.policy.draw(len(batch.rewards))
-            actions, outputs = self.policy.actor.propose_detached(next_obs, draws)
-            mean, std = gaussian(outputs)
-            log_probs = log_prob(mean, std, mean + std * draws)
+            actions, log_probs = self.sample_actions(next_obs)
             next_actions, picked, soft_values = self.policy.maximize(next_obs, actions)
             self._record_choice(picked, soft_values)
             next_q_values = th.cat(self.critic_target(next_obs, next_actions), dim=1).amin(dim=1, keepdim=True)

@@ -8,6 +8,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_savo.common.actors import ActorPolicy
+from sb3_savo.common.policies import perturb
 from sb3_savo.common.spaces import EmbeddedDiscrete
 
 
@@ -51,9 +52,7 @@ class WolpertingerPolicy(ActorPolicy):
         noise: th.Tensor | None = None,
         masks: th.Tensor | None = None,
     ) -> th.Tensor:
-        proposal = self.actor(obs)
-        if noise is not None:
-            proposal = (proposal + noise[:, :1]).clamp(-1, 1)
+        proposal = perturb(self.actor(obs), None if noise is None else noise[:, :1])
         return self.around(proposal, deterministic, masks)
 
     def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
@@ -71,7 +70,7 @@ class WolpertingerPolicy(ActorPolicy):
             nearest = self.items.search(proposal, self.k, masks).squeeze(1)
             return th.cat([proposal, self.items.embed(nearest[:, 1:])], dim=1)
         offsets = self.offsets if deterministic else th.randn_like(self.offsets.expand(len(proposal), -1, -1))
-        return th.cat([proposal, (proposal + self.sample_std * offsets).clamp(-1, 1)], dim=1)
+        return th.cat([proposal, perturb(proposal, self.sample_std * offsets)], dim=1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "k": self.k, "sample_std": self.sample_std}
