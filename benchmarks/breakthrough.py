@@ -42,6 +42,7 @@ SAVOS: dict[str, dict[str, Any]] = {
     "savo_1_actor_with_smoothing": {"n_actors": 1, "target_policy_noise": 0.2},
     "savo_exact": {"surrogate": "exact"},
     "savo_hybrid": {"surrogate": "hybrid"},
+    "savo_medium": {"precision": "medium"},
 }
 METHODS = (*SAVOS, "td3")
 

@@ -71,7 +71,7 @@ CHECKPOINTS = (2_500, 10_000, 40_000)
 
 class LandscapeQ(nn.Module):
     """
-    The landscape in the place of a critic's network.
+    The landscape in the place of the critics' networks.
 
     :param landscape: The landscape
     """
@@ -80,12 +80,15 @@ class LandscapeQ(nn.Module):
         super().__init__()
         self.landscape = landscape
 
-    def forward(self, inputs: th.Tensor) -> th.Tensor:
+    def forward(self, inputs: th.Tensor, nets: slice) -> th.Tensor:
         """
-        :param inputs: Contexts, each repeated for every one of its actions, and the actions; (batch, n_actions, …)
-        :return: (batch, n_actions, 1)
+        :param inputs: For each network, contexts, each repeated for every one of its actions, and the actions;
+            (n, n_actions, batch, …)
+        :param nets: Which networks of the stack: all are the landscape
+        :return: (n, n_actions, batch, 1)
         """
-        return self.landscape(inputs[:, 0, :CONTEXT_DIM], inputs[:, :, CONTEXT_DIM:]).unsqueeze(2)
+        contexts, actions = inputs[0, 0, :, :CONTEXT_DIM], inputs[0, ..., CONTEXT_DIM:].transpose(0, 1)
+        return self.landscape(contexts, actions).T.expand(len(inputs), -1, -1).unsqueeze(3)
 
 
 def frozen(algorithm: type[MaximizerAlgorithm]) -> type[MaximizerAlgorithm]:
@@ -96,7 +99,7 @@ def frozen(algorithm: type[MaximizerAlgorithm]) -> type[MaximizerAlgorithm]:
 
     def update_critics(self: MaximizerAlgorithm, batch: Batch) -> th.Tensor:
         if self.smooth_critic is not None:
-            self.minimize(self.smooth_critic, self.smoothing_loss(batch))
+            self.descend("smooth_critic", self.smoothing_loss, batch)
         return th.ones(())
 
     return type(f"Frozen{algorithm.__name__}", (algorithm,), {"update_critics": update_critics})
@@ -148,7 +151,7 @@ def make_model(kind: str, task: str, method: str, seed: int, n_updates: int) -> 
     shared = {**SHARED, **FREQUENCIES[kind], "exploration_noise_scale": scale}
     model = algorithm("MlpPolicy", env, seed=seed, **shared, **own)
     if kind == "frozen":
-        model.critic.q_networks = [LandscapeQ(landscape)] * len(model.critic.q_networks)  # type: ignore[list-item]
+        model.critic.q_networks = LandscapeQ(landscape)  # type: ignore[assignment]
     return model, landscape
 
 

@@ -26,3 +26,12 @@ def surrogate(model, i, s, a, earlier):
 def q_min(model, s, a):
     """min(Q, Q_2)(s, a)."""
     return th.minimum(*model.critic(s, a))
+
+
+def critic_pairs(own, theirs):
+    """The parameters of our stacked critics, each beside its counterpart in SB3's ``ContinuousCritic``."""
+    for i, q_network in enumerate(theirs.q_networks):
+        linear = [layer for layer in q_network if isinstance(layer, th.nn.Linear)]
+        for layer, reference in zip([*own.q_networks.hidden, own.q_networks.output], linear, strict=True):
+            yield layer.weight.data[i], reference.weight.data.T
+            yield layer.bias.data[i], reference.bias.data

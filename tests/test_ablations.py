@@ -43,14 +43,14 @@ def test_no_previous_actions():
     """The paper's "- Previous Actions": no summaries, and no later actor or surrogate sees what the earlier ones did."""
     model = make_model(condition_on_previous=False)
     missing, beyond, other = difference(model)
-    assert missing == of(shapes(make_model()), ".summarizer.", ".films.") and not beyond and not other
+    assert missing == of(shapes(make_model()), ".summarizer.", ".film.") and not beyond and not other
     for conditioned in (model, make_model()):
         features, first, second = th.randn(5, OBS_DIM), th.randn(5, 2, DIM), th.randn(5, 2, DIM)
         conditioned.actor.nu.net.output.weight.data.normal_()
         conditioned.surrogates.psi.net.output.weight.data.normal_()
         with th.no_grad():
             actors = [conditioned.actor.nu(features.expand(2, -1, -1), features, earlier) for earlier in (first, second)]
-            at = th.zeros(2, 5, 1, DIM)
+            at = th.zeros(2, 1, 5, DIM)
             surrogates = [conditioned.surrogates(features, earlier, at) for earlier in (first, second)]
         assert th.equal(*actors) == th.equal(*surrogates) == (conditioned is model)
 
@@ -76,7 +76,7 @@ def test_summarizer(summarizer):
 def test_modulation():
     """The summary enters by concatenation to the input: no generators of γ and β, and a wider first layer."""
     missing, beyond, other = difference(make_model(modulation="mlp"))
-    assert missing == of(shapes(make_model()), ".films.") and not beyond
+    assert missing == of(shapes(make_model()), ".film.") and not beyond
     assert other == {f"{net}.net.hidden.0.weight" for net in ("actor.nu", "actor_target.nu", "surrogates.psi")}
     assert shapes(make_model(modulation="mlp"))["actor.nu.net.hidden.0.weight"] == (2, OBS_DIM + SUMMARY, HIDDEN)
 
@@ -106,7 +106,7 @@ def test_init():
     assert hidden["random"].std().item() == pytest.approx(1, rel=0.1)
     assert hidden["add"].std().item() == pytest.approx(np.sqrt(bound**2 / 3 + 0.25), rel=0.1)
     for model in models.values():
-        weight = model.critic.qf0[2].weight
+        weight = model.critic.q_networks.hidden[1].weight
         assert 0.9 / np.sqrt(HIDDEN) < weight.abs().max() <= 1 / np.sqrt(HIDDEN)
         assert th.equal(model.actor.mu.output.weight, model.actor_target.mu.output.weight)
 

@@ -204,7 +204,7 @@ def test_multistart(env_id, n_ascent_steps):
             ends.append(action.detach())
         best = max(ends, key=lambda a: ascended(model, s, a).item())
         th.testing.assert_close(found[k], best, rtol=1e-3, atol=1e-3)
-    assert all(parameter.grad is None or not parameter.grad.isnan().any() for parameter in model.critic.parameters())
+    assert all(parameter.grad is None for parameter in model.critic.parameters())
     assert model.policy.search(batch.observations).requires_grad is False
 
 
@@ -250,8 +250,9 @@ def test_greedy_losses(algorithm, env_id):
     th.manual_seed(0)
     model.update_actors(batch)
     for name, gradients in expected.items():
-        for parameter, gradient in zip(getattr(model, name).parameters(), gradients, strict=True):
-            th.testing.assert_close(parameter.grad, gradient, rtol=1e-2, atol=1e-3)
+        flat = getattr(model, name).flat
+        for found, gradient in zip(flat.views(flat.vector.grad), gradients, strict=True):
+            th.testing.assert_close(found, gradient, rtol=1e-2, atol=1e-3)
     assert model._recorded["actor_loss"][0].item() == pytest.approx(actor_loss.item(), rel=1e-3)
     assert model._recorded["proposal_loss"][0].item() == pytest.approx(proposal_loss.item(), rel=1e-3)
 

@@ -150,7 +150,7 @@ def test_actor_loss(kind, q_smoothing):
                 objective += ascended if ascended > tau else flat
             else:
                 objective += q(s, actions[i])
-    th.testing.assert_close(model.actor_loss(batch), -(objective / BATCH).squeeze(), rtol=1e-5, atol=1e-6)
+    th.testing.assert_close(model.actor_loss(batch), -(objective / BATCH).squeeze(), rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("module", ["critic", "smooth_critic", "surrogates", "actor"])
@@ -354,8 +354,8 @@ def test_it_learns_which_item_is_shown():
     model = SAVO(
         "MlpPolicy", ActionEmbedding(env, embeddings), learning_rate=1e-3, gamma=0.0, selection_epsilon=0.5, **options
     )
-    model.learn(1000)
-    assert (model.predict(embeddings)[0] == np.arange(30)).mean() > 0.3  # chance: 1 in 30
+    model.learn(1600)
+    assert (model.predict(embeddings)[0] == np.arange(30)).mean() > 0.5  # chance: 1 in 30
 
 
 # Masks

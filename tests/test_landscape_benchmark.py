@@ -35,7 +35,7 @@ SMALL = {
 def on_landscape(env, algorithm=SAVO, **kwargs):
     """:return: An untrained model whose critic is the landscape"""
     model = algorithm("MlpPolicy", env, **SMALL, **kwargs)
-    model.critic.q_networks = [LandscapeQ(env.landscape)] * 2
+    model.critic.q_networks = LandscapeQ(env.landscape)
     return model
 
 
@@ -104,26 +104,27 @@ def test_highest_q_by_refinement():
 
 
 class Uphill(nn.Module):
-    def forward(self, inputs):
+    def forward(self, inputs, nets):
         return inputs[..., CONTEXT_DIM:].sum(dim=-1, keepdim=True)
 
 
 def test_highest_q_stays_in_the_action_space():
     model, _ = landscape_model("Peaks2D")
-    model.critic.q_networks = [Uphill()] * 2
+    model.critic.q_networks = Uphill()
     assert th.equal(highest_q(model.policy, random_contexts(3)), th.full((3,), 2.0))
 
 
 class Ordinal(nn.Module):
-    """The context's first number, wherever the action is: highest in its own state only."""
+    """The context's first number, wherever the action is: highest in its own state only. (The second critic: uphill.)"""
 
-    def forward(self, inputs):
-        return inputs[..., :1] + 0 * inputs[..., -1:]
+    def forward(self, inputs, nets):
+        first = inputs[:1, ..., :1] + 0 * inputs[:1, ..., -1:]
+        return th.cat([first, Uphill()(inputs[1:], nets)])
 
 
 def test_highest_q_is_of_the_own_state_and_the_first_critic():
     model, _ = landscape_model("Peaks2D")
-    model.critic.q_networks = [Ordinal(), Uphill()]
+    model.critic.q_networks = Ordinal()
     contexts = random_contexts(6)
     np.testing.assert_allclose(highest_q(model.policy, contexts, n_actions=32), contexts[:, 0])
 
@@ -181,7 +182,7 @@ def test_actors_climb_a_frozen_landscape(method):
     """Of one peak, where the first actor must get to the top."""
     algorithm, kwargs = METHODS[method]
     model = on_landscape(make_landscape(n_peaks=1), frozen(algorithm), learning_rate=1e-2, **kwargs)
-    landscape, contexts = model.critic.q_networks[0].landscape, random_contexts(100)
+    landscape, contexts = model.critic.q_networks.landscape, random_contexts(100)
 
     def mean_value():
         with th.no_grad():

@@ -3,7 +3,7 @@
 import torch as th
 from torch import nn
 
-from sb3_savo.common.stacked import ALL, StackedLinear, StackedMLP, per_row
+from sb3_savo.common.stacked import ALL, StackedLinear, StackedMLP, like
 
 SUMMARIZERS = ("deepset", "lstm", "transformer")
 MODULATIONS = ("film", "mlp")
@@ -23,18 +23,18 @@ class SetPool(nn.Module):
     def __init__(self, n_networks: int, pool: str):
         super().__init__()
         self.pool = pool
-        self.register_buffer("visible", th.ones(n_networks, n_networks).tril().bool()[:, None, :, None], persistent=False)
+        self.register_buffer("visible", th.ones(n_networks, n_networks).tril().bool()[:, :, None, None], persistent=False)
 
     def forward(self, elements: th.Tensor, nets: slice) -> th.Tensor:
         """
-        :param elements: (n, batch, n_elements, dim)
+        :param elements: (n, n_elements, batch, dim)
         :param nets: Which networks of the stack to evaluate
         :return: (n, batch, dim)
         """
-        visible = self.visible[nets, :, : elements.shape[2]]
+        visible = self.visible[nets, : elements.shape[1]]
         if self.pool == "max":
-            return elements.masked_fill(~visible, -th.inf).amax(dim=2)
-        return (elements * visible).sum(dim=2) / visible.sum(dim=2)
+            return elements.masked_fill(~visible, -th.inf).amax(dim=1)
+        return (elements * (visible / visible.sum(dim=1, keepdim=True))).sum(dim=1)
 
 
 class SequencePool(nn.Module):
@@ -50,32 +50,32 @@ class SequencePool(nn.Module):
         self.models = nn.ModuleList(self.make_model(dim) for _ in range(n_networks))
 
     def make_model(self, dim: int) -> nn.Module:
-        """:return: A model that maps (batch, n_elements, dim) as :meth:`summarize` expects"""
+        """:return: A model that maps (n_elements, batch, dim) as :meth:`summarize` expects"""
         raise NotImplementedError
 
     def summarize(self, model: nn.Module, elements: th.Tensor) -> th.Tensor:
         """
         :param model: One network's sequence model
-        :param elements: (batch, n_elements, dim)
+        :param elements: (n_elements, batch, dim)
         :return: One vector per state, (batch, features)
         """
         raise NotImplementedError
 
     def forward(self, elements: th.Tensor, nets: slice) -> th.Tensor:
         """
-        :param elements: (n, batch, n_elements, dim)
+        :param elements: (n, n_elements, batch, dim)
         :param nets: Which networks of the stack to evaluate
         :return: (n, batch, features)
         """
         indices = range(len(self.models))[nets]
-        return th.stack([self.summarize(self.models[i], seen[:, : i + 1]) for i, seen in zip(indices, elements, strict=True)])
+        return th.stack([self.summarize(self.models[i], seen[: i + 1]) for i, seen in zip(indices, elements, strict=True)])
 
 
 class LSTMPool(SequencePool):
     """A 2-layer bidirectional LSTM; the last hidden states of both directions."""
 
     def make_model(self, dim: int) -> nn.Module:
-        return nn.LSTM(dim, dim, num_layers=2, bidirectional=True, batch_first=True)
+        return nn.LSTM(dim, dim, num_layers=2, bidirectional=True)
 
     def summarize(self, model: nn.Module, elements: th.Tensor) -> th.Tensor:
         _, (hidden, _) = model(elements)
@@ -86,10 +86,10 @@ class TransformerPool(SequencePool):
     """Self-attention and a feed-forward layer, then the mean over the elements."""
 
     def make_model(self, dim: int) -> nn.Module:
-        return nn.TransformerEncoderLayer(dim, nhead=4, dim_feedforward=dim, dropout=0.0, batch_first=True)
+        return nn.TransformerEncoderLayer(dim, nhead=4, dim_feedforward=dim, dropout=0.0)
 
     def summarize(self, model: nn.Module, elements: th.Tensor) -> th.Tensor:
-        return model(elements).mean(dim=1)
+        return model(elements).mean(dim=0)
 
 
 class Summarizer(nn.Module):
@@ -140,8 +140,8 @@ class Summarizer(nn.Module):
         """
         n_networks = len(range(self.state.weight.shape[0])[nets])
         state = self.state(features.expand(n_networks, -1, -1), nets)
-        action = self.action(actions.expand(n_networks, -1, -1, -1), nets)
-        elements = self.element((state.unsqueeze(2) + action).relu(), nets).relu()
+        action = self.action(actions.transpose(0, 1).expand(n_networks, -1, -1, -1), nets)
+        elements = self.element((state.unsqueeze(1) + action).relu(), nets).relu()
         return self.head(self.pool(elements, nets), nets)
 
 
@@ -201,15 +201,15 @@ class ConditionedMLP(nn.Module):
 
     def forward(self, x: th.Tensor, features: th.Tensor, actions: th.Tensor, nets: slice = ALL) -> th.Tensor:
         """
-        :param x: Inputs besides the conditioning, (n, batch, ..., input_dim)
+        :param x: Inputs besides the conditioning, (n, ..., batch, input_dim)
         :param features: (batch, features_dim)
         :param actions: Earlier actions, of which network i sees the first i + 1; (batch, n_actions, action_dim)
         :param nets: Which networks of the stack to evaluate
-        :return: (n, batch, ..., output_dim)
+        :return: (n, ..., batch, output_dim)
         """
         if self.summarizer is None:
             return self.net(x, nets)
         summary = self.summarizer(features, actions, nets)
         if self.modulation == "film":
             return self.net(x, nets, summary)
-        return self.net(th.cat([x, per_row(summary, x).expand(*x.shape[:-1], -1)], dim=-1), nets)
+        return self.net(th.cat([x, like(x, summary).expand(*x.shape[:-1], -1)], dim=-1), nets)

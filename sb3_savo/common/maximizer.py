@@ -1,6 +1,5 @@
 """The learning that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
 import torch as th
@@ -8,26 +7,18 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.policies import BaseModel, BasePolicy
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import (
-    DictReplayBufferSamples,
     GymEnv,
     MaybeCallback,
-    ReplayBufferSamples,
     Schedule,
-)
-from stable_baselines3.common.utils import (
-    FloatSchedule,
-    get_parameters_by_name,
-    polyak_update,
-    update_learning_rate,
 )
 from torch.nn import functional as F
 
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.common.checks import check_action_space, check_choice, check_integer, check_number, check_train_freq
-from sb3_savo.common.collecting import CollectingAlgorithm
+from sb3_savo.common.critics import CandidateCritic
 from sb3_savo.common.exploration import (
     EXPLORATION_NOISES,
     StepSchedule,
@@ -35,18 +26,14 @@ from sb3_savo.common.exploration import (
     make_candidate_noise,
 )
 from sb3_savo.common.nearest import NEAREST, ApproximateNearestItems
-from sb3_savo.common.policies import CandidateCritic, MaximizerPolicy
+from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
+from sb3_savo.common.updating import COMPILE, PRECISIONS, Batch, UpdatingAlgorithm
 
 SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
 
-# Networks that learn at ``learning_rate``; the others, at ``qf_learning_rate``
-ACTORS = ("actor", "proposal")
 
-Batch = ReplayBufferSamples | DictReplayBufferSamples | CandidateReplayBufferSamples
-
-
-class MaximizerAlgorithm(CollectingAlgorithm):
+class MaximizerAlgorithm(UpdatingAlgorithm):
     """
     Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
 
@@ -86,6 +73,11 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         discrete space
     :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
         of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
+    :param compile: Whether the losses and their gradients are compiled (``torch.compile``; a C++ compiler is needed), which
+        takes about a minute at the start of :meth:`learn`; ``"auto"`` for: in runs of 20,000 gradient steps or more. The
+        losses see the settings that there are at the start. What cannot be compiled runs without, with a warning.
+    :param precision: ``"highest"``, or ``"medium"`` for the products of wide layers in bfloat16, where the processor has
+        them in hardware
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation
@@ -133,6 +125,8 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         selection_epsilon: StepSchedule = 0.0,
         q_smoothing: bool | None = None,
         nearest: str = "exact",
+        compile: bool | str = "auto",
+        precision: str = "highest",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -171,6 +165,8 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         check_step_schedule("selection_epsilon", selection_epsilon, high=1.0)
         check_choice("q_smoothing", q_smoothing, (True, False, None))
         check_choice("nearest", nearest, NEAREST)
+        check_choice("compile", compile, COMPILE)
+        check_choice("precision", precision, PRECISIONS)
         if env is not None:
             env = maybe_make_env(env, verbose)
             check_action_space(env.action_space, name)
@@ -213,6 +209,8 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         self.selection_epsilon = selection_epsilon
         self.q_smoothing = q_smoothing
         self.nearest = nearest
+        self.compile = compile
+        self.precision = precision
 
     # Set up
 
@@ -255,19 +253,10 @@ class MaximizerAlgorithm(CollectingAlgorithm):
             print(f"Nearest items by an approximate index: its recall is {self.policy.items.recall:.3f}")
         self._convert_train_freq()
         self._create_aliases()
-        self._recorded: dict[str, list[th.Tensor]] = {}
         self.candidate_noise = make_candidate_noise(
             self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
         )
-        # Running statistics, which the target networks copy
-        self.batch_norm_stats, self.batch_norm_stats_target = (
-            [statistic for name in names for statistic in get_parameters_by_name(getattr(self, name), ["running_"])]
-            for names in ([name.removesuffix("_target") for name in self.policy.target_names], self.policy.target_names)
-        )
-
-    def _setup_lr_schedule(self) -> None:
-        super()._setup_lr_schedule()
-        self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
+        super()._setup_model()
 
     def _create_aliases(self) -> None:
         for name in (*self.policy.learner_names, *self.policy.target_names):
@@ -282,53 +271,6 @@ class MaximizerAlgorithm(CollectingAlgorithm):
             if self.policy_is_due:
                 self.update_actors(batch)
                 self.sync_targets()
-
-    def batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """
-        The frame of :meth:`train`: one batch per gradient step; what is recorded meanwhile is logged at the end.
-
-        :param gradient_steps: Number of gradient steps
-        :param batch_size: Number of transitions in each batch
-        :return: Batches of transitions
-        """
-        # Switch to train mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        self._recorded.clear()
-        for _ in range(gradient_steps):
-            self._n_updates += 1
-            batch: Batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            if self.policy.items is not None:
-                batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
-            yield batch
-
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, values in self._recorded.items():
-            self.logger.record(f"train/{name}", th.stack(values).mean().item())
-
-    def _update_learning_rates(self) -> None:
-        learners = self.policy.learners.items()
-        self._update_learning_rate([learner.optimizer for name, learner in learners if name in ACTORS])
-        for name, learner in learners:
-            if name not in ACTORS:
-                update_learning_rate(learner.optimizer, self._current_qf_learning_rate())
-
-    def _current_qf_learning_rate(self) -> float:
-        return (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
-
-    @property
-    def policy_is_due(self) -> bool:
-        """Whether this gradient step updates the actors and the targets too (TD3's delayed policy updates)."""
-        return self._n_updates % self.policy_delay == 0
-
-    def record(self, name: str, value: th.Tensor) -> None:
-        """
-        Remember a value of this gradient step; their mean is logged as ``train/name`` at the end of :meth:`train`.
-
-        :param name: Name of the value
-        :param value: A scalar; it stays on its device until then
-        """
-        self._recorded.setdefault(name, []).append(value.detach())
 
     def target_q_values(self, batch: Batch) -> th.Tensor:
         """
@@ -361,15 +303,14 @@ class MaximizerAlgorithm(CollectingAlgorithm):
 
     def update_critics(self, batch: Batch) -> th.Tensor:
         """One step of the critics on some transitions, and of Q̂ that imitates them (§14.6); returns the critics' loss."""
-        critic_loss = self.critic_loss(batch)
-        self.minimize(self.critic, critic_loss)
+        critic_loss = self.descend("critic", self.critic_loss, batch)
         if self.smooth_critic is not None:
-            self.minimize(self.smooth_critic, self.smoothing_loss(batch))
+            self.descend("smooth_critic", self.smoothing_loss, batch)
         return critic_loss
 
     def update_actors(self, batch: Batch) -> None:
         """One step of what proposes on some transitions: here of actors that all ascend Q."""
-        self.minimize(self.actor, self.actor_loss(batch))
+        self.descend("actor", self.actor_loss, batch)
 
     def actor_loss(self, batch: Batch) -> th.Tensor:
         """
@@ -435,27 +376,6 @@ class MaximizerAlgorithm(CollectingAlgorithm):
         """
         return self.critic.evaluate(obs, actions).amin(dim=0)
 
-    def minimize(self, module: BaseModel, loss: th.Tensor) -> None:
-        """
-        One optimizer step: only the module's own parameters receive a gradient.
-
-        :param module: What learns
-        :param loss: A scalar
-        """
-        parameters = [parameter for group in module.optimizer.param_groups for parameter in group["params"]]
-        module.optimizer.zero_grad()
-        loss.backward(inputs=parameters)
-        if self.max_grad_norm is not None:
-            th.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        module.optimizer.step()
-
-    def sync_targets(self) -> None:
-        """Move the target networks towards the online ones (Polyak), and copy the running statistics."""
-        for name in self.policy.target_names:
-            online: BaseModel = getattr(self, name.removesuffix("_target"))
-            polyak_update(online.parameters(), getattr(self, name).parameters(), self.tau)
-        polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
-
     # Learn, save and load
 
     def learn(
@@ -492,7 +412,7 @@ class MaximizerAlgorithm(CollectingAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         networks = [*self.policy_class_required.learner_names, *self.policy_class_required.target_names]
-        own = ["candidate_noise", "_recorded", "_action_masks", "batch_norm_stats", "batch_norm_stats_target"]
+        own = ["candidate_noise", "_recorded", "_compiled", "_action_masks", "batch_norm_stats", "batch_norm_stats_target"]
         return [*super()._excluded_save_params(), *networks, *own]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -1,10 +1,12 @@
 """The nearest items f_NN (paper, §3.2.1): from points in the space of the embeddings to the items that are closest to them."""
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch as th
 from torch import nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 NEAREST = ("exact", "approximate")
 
@@ -60,10 +62,15 @@ class NearestItems(nn.Module):
         :return: The k nearest items, the nearest first, (batch, n, k); where fewer may be found, followed by the nearest again
         :raises ValueError: if no item may be found
         """
+        if get_proxy_mode() is not None:
+            return search_operator(queries, k, masks, register(self))
         if masks is not None and not bool(masks.any(dim=1).all()):
             raise ValueError(f"action_masks: a row allows none of the {self.n_items} items.")
         if k > self.n_items:
             raise ValueError(f"k={k} is too large: there are {self.n_items} items.")
+        return self._find(queries, k, masks)
+
+    def _find(self, queries: th.Tensor, k: int, masks: th.Tensor | None) -> th.Tensor:
         rows = max(1, self.block_queries // queries.shape[1])
         chunks = queries.split(rows)
         mask_chunks = [None] * len(chunks) if masks is None else masks.split(rows)
@@ -129,14 +136,35 @@ class ApproximateNearestItems(NearestItems):
         index.k_factor = self.n_ranked
         self.index = index
         points = th.as_tensor(np.random.default_rng(0).uniform(-1, 1, (1, 512, dim)).astype(np.float32))
-        self.recall = (self.search(points) == super().search(points)).float().mean().item()
+        self.recall = (self._find(points, 1, None) == super()._find(points, 1, None)).float().mean().item()
 
-    @th.no_grad()
-    def search(self, queries: th.Tensor, k: int = 1, masks: th.Tensor | None = None) -> th.Tensor:
+    def _find(self, queries: th.Tensor, k: int, masks: th.Tensor | None) -> th.Tensor:
         if masks is not None:
-            return super().search(queries, k, masks)
+            return super()._find(queries, k, masks)
         items = self.index.search(queries.flatten(0, 1).cpu().numpy(), k)[1]
         return th.as_tensor(items, device=queries.device).unflatten(0, queries.shape[:2])
+
+
+# In a compiled update the search is one operator, which is handed its arguments as they are
+
+SEARCHES: WeakValueDictionary[int, NearestItems] = WeakValueDictionary()
+
+
+def register(items: NearestItems) -> int:
+    """:return: The key by which the operator finds this search, as long as it lives"""
+    SEARCHES[id(items)] = items
+    return id(items)
+
+
+@th.library.custom_op("sb3_savo::search", mutates_args=())
+def search_operator(queries: th.Tensor, k: int, masks: th.Tensor | None, key: int) -> th.Tensor:
+    """:meth:`NearestItems.search` of the registered items"""
+    return SEARCHES[key].search(queries, k, masks)
+
+
+@search_operator.register_fake
+def _(queries: th.Tensor, k: int, masks: th.Tensor | None, key: int) -> th.Tensor:
+    return queries.new_empty((*queries.shape[:2], k), dtype=th.long)
 
 
 def make_nearest_items(kind: str, embeddings: np.ndarray) -> NearestItems:

@@ -6,42 +6,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_savo.common.checks import check_choice
+from sb3_savo.common.critics import CandidateCritic
+from sb3_savo.common.flat import FlatParameters
 from sb3_savo.common.nearest import NEAREST, NearestItems, make_nearest_items
 from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
 
-
-class CandidateCritic(ContinuousCritic):
-    """SB3's critic, which also evaluates several actions per state on one extraction of the state's features."""
-
-    def evaluate(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        """
-        :param obs: Observations, (batch, ...)
-        :param actions: Several actions per observation, (batch, n_actions, action_dim)
-        :return: Every critic's value of them, (n_critics, batch, n_actions)
-        """
-        inputs = self._inputs(obs, actions)
-        return th.stack([q_net(inputs).squeeze(-1) for q_net in self.q_networks])
-
-    def q1(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        """
-        :param obs: Observations, (batch, ...)
-        :param actions: Several actions per observation, (batch, n_actions, action_dim)
-        :return: The first critic's value of them, (batch, n_actions)
-        """
-        return self.q_networks[0](self._inputs(obs, actions)).squeeze(-1)
-
-    def _inputs(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
-        # Like SB3's q1_forward: what is learned from actions leaves the features alone
-        with th.no_grad():
-            features = self.extract_features(obs, self.features_extractor)
-        return th.cat([features.unsqueeze(1).expand(-1, actions.shape[1], -1), actions], dim=2)
+FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
 
 class MaximizerPolicy(BasePolicy):
@@ -148,6 +125,8 @@ class MaximizerPolicy(BasePolicy):
             self.smooth_critic.optimizer = self.make_optimizer(self.smooth_critic, lr_schedule)
         # Target networks should always be in eval mode
         self.critic_target.set_training_mode(False)
+        for name in self.target_names:
+            flatten(getattr(self, name))
 
     def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
         """
@@ -173,13 +152,25 @@ class MaximizerPolicy(BasePolicy):
         kwargs = {**self.critic_kwargs, "n_critics": 1, "share_features_extractor": True}
         return CandidateCritic(**self._update_features_extractor(kwargs, self.critic.features_extractor)).to(self.device)
 
-    def make_optimizer(self, module: nn.Module, lr_schedule: Schedule) -> th.optim.Optimizer:
+    def make_optimizer(self, network: BaseModel, lr_schedule: Schedule) -> th.optim.Optimizer:
         """
-        :param module: The network to optimize
+        :param network: The network to optimize; its own parameters become views of the one vector that the optimizer has
         :param lr_schedule: Learning rate schedule
-        :return: A new optimizer of its parameters
+        :return: A new optimizer
         """
-        return self.optimizer_class(module.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        kwargs = dict(self.optimizer_kwargs)
+        if self.optimizer_class in FUSED_OPTIMIZERS and not kwargs.keys() & {"foreach", "differentiable"}:
+            kwargs.setdefault("fused", True)
+        return self.optimizer_class([flatten(network).vector], lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # Parameters that were moved to another device have memory of their own
+        result = super()._apply(*args, **kwargs)
+        for name in (*self.learner_names, *self.target_names):
+            network = getattr(self, name, None)
+            if network is not None:
+                network.flat.bind()
+        return result
 
     @abstractmethod
     def propose(
@@ -316,6 +307,19 @@ class MaximizerPolicy(BasePolicy):
             "q_smoothing": self.q_smoothing,
             "nearest": self.nearest,
         }
+
+
+def flatten(network: BaseModel) -> FlatParameters:
+    """
+    :param network: A network
+    :return: The vector of its own parameters, ``network.flat``: of those that learn, but for another's features extractor
+    """
+    not_own = set()
+    if getattr(network, "share_features_extractor", False) and network.features_extractor is not None:
+        not_own = {id(parameter) for parameter in network.features_extractor.parameters()}
+    flat = FlatParameters(p for p in network.parameters() if p.requires_grad and id(p) not in not_own)
+    network.flat = flat  # type: ignore[assignment]
+    return flat
 
 
 def perturb(candidates: th.Tensor, noise: th.Tensor | None) -> th.Tensor:

@@ -18,7 +18,8 @@ RESETS = ("full", "last_layer")
 class ResetCallback(BaseCallback):
     """
     Give the networks of an off-policy algorithm (SB3's TD3, SAVO, ...) new weights every so often. What they learned is lost
-    but for the replay buffer; their optimizers forget what belongs to the old weights.
+    but for the replay buffer; their optimizers forget what belongs to the old weights. (Those of our algorithms, in which a
+    network's parameters are one vector, forget all of a network that has new weights.)
 
     :param reset: ``"full"``: all weights (Kim et al., 2024); ``"last_layer"``: the last layers of actors, critics and
         surrogates, online and target (Nikishin et al., 2022)
@@ -60,6 +61,10 @@ def reset_networks(model: BaseAlgorithm, reset: str) -> None:
     for name in model._get_torch_save_params()[0]:
         if name.endswith(".optimizer"):
             optimizer: th.optim.Optimizer = recursive_getattr(model, name)
+            flat = getattr(recursive_getattr(model, name.removesuffix(".optimizer")), "flat", None)
+            if flat is not None and not forgotten.isdisjoint(flat.parameters):
+                # All in one vector: with the moments of the new weights go those of the network's others
+                optimizer.state.clear()
             for parameter in forgotten & optimizer.state.keys():
                 del optimizer.state[parameter]
 

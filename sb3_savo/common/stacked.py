@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 ALL = slice(None)
 
+# Under autocast, layers with fewer inputs or outputs than this stay in float32: their casts would cost more than they gain
+WIDE = 128
+
 
 class StackedLinear(nn.Module):
     """
@@ -15,25 +18,36 @@ class StackedLinear(nn.Module):
 
     :param n_networks: Number of layers in the stack
     :param input_dim: Number of inputs of each
-    :param output_dim: Number of outputs of each
+    :param output_dims: Number of outputs of each; several numbers for as many layers on the same inputs, whose outputs are
+        side by side
     """
 
-    def __init__(self, n_networks: int, input_dim: int, output_dim: int):
+    def __init__(self, n_networks: int, input_dim: int, *output_dims: int):
         super().__init__()
-        self.weight = nn.Parameter(th.empty(n_networks, input_dim, output_dim))
-        self.bias = nn.Parameter(th.zeros(n_networks, output_dim))
-        for matrix in self.weight.data:
+        self.output_dims = output_dims
+        self.is_wide = min(input_dim, sum(output_dims)) >= WIDE
+        self.weight = nn.Parameter(th.empty(n_networks, input_dim, sum(output_dims)))
+        self.bias = nn.Parameter(th.zeros(n_networks, sum(output_dims)))
+        for matrix in self.matrices():
             nn.init.xavier_uniform_(matrix)
+
+    def matrices(self) -> list[th.Tensor]:
+        """:return: The weights of every layer, (input_dim, one of output_dims) each"""
+        return [matrix for weight in self.weight.data for matrix in weight.split(self.output_dims, dim=1)]
 
     def forward(self, x: th.Tensor, nets: slice = ALL) -> th.Tensor:
         """
-        :param x: Inputs, one row of the first dimension per selected network; (n, batch, ..., input_dim)
+        :param x: Inputs, one row of the first dimension per selected network; (n, ..., batch, input_dim)
         :param nets: Which networks of the stack to evaluate
-        :return: (n, batch, ..., output_dim)
+        :return: (n, ..., batch, output_dim)
         """
-        rows = x.flatten(1, -2)
-        y = th.baddbmm(self.bias[nets].unsqueeze(1), rows, self.weight[nets])
-        return y.unflatten(1, x.shape[1:-1])
+        rows, weight = x.flatten(1, -2), self.weight[nets]
+        if not self.is_wide and th.is_autocast_enabled(x.device.type):
+            with th.autocast(x.device.type, enabled=False):
+                y = th.bmm(rows.to(weight.dtype), weight)
+        else:
+            y = th.bmm(rows, weight)
+        return (y + self.bias[nets].unsqueeze(1)).unflatten(1, x.shape[1:-1])
 
 
 class StackedLayerNorm(nn.Module):
@@ -51,38 +65,38 @@ class StackedLayerNorm(nn.Module):
 
     def forward(self, x: th.Tensor, nets: slice = ALL) -> th.Tensor:
         """
-        :param x: (n, batch, ..., dim)
+        :param x: (n, ..., batch, dim)
         :param nets: Which networks of the stack to evaluate
-        :return: (n, batch, ..., dim)
+        :return: (n, ..., batch, dim)
         """
         normalized = F.layer_norm(x, x.shape[-1:])
-        return th.addcmul(per_row(self.bias[nets], x), per_row(1 + self.weight[nets], x), normalized)
+        return th.addcmul(like(x, self.bias[nets].unsqueeze(1)), like(x, 1 + self.weight[nets].unsqueeze(1)), normalized)
 
 
 class StackedFiLM(nn.Module):
     """
-    Feature-wise linear modulation (paper, §13.4): h·γ(z) + β(z), one generator of γ and β per network.
-    Near the identity at first: γ is one plus a linear layer.
+    Feature-wise linear modulation (paper, §13.4) of every hidden layer: h·γ(z) + β(z), one generator of each γ and β per
+    network. Near the identity at first: γ is one plus a linear layer.
 
-    :param n_networks: Number of generators in the stack
+    :param n_networks: Number of networks in the stack
     :param summary_dim: Size of the summary z
-    :param dim: Number of modulated units
+    :param dims: Number of modulated units of each layer
     """
 
-    def __init__(self, n_networks: int, summary_dim: int, dim: int):
+    def __init__(self, n_networks: int, summary_dim: int, dims: list[int]):
         super().__init__()
-        self.gamma = StackedLinear(n_networks, summary_dim, dim)
-        self.beta = StackedLinear(n_networks, summary_dim, dim)
+        # All generators see the same summary: one product
+        self.generator = StackedLinear(n_networks, summary_dim, *dims, *dims)
 
-    def forward(self, hidden: th.Tensor, summary: th.Tensor, nets: slice = ALL) -> th.Tensor:
+    def forward(self, summary: th.Tensor, nets: slice = ALL) -> list[tuple[th.Tensor, th.Tensor]]:
         """
-        :param hidden: (n, batch, ..., dim)
         :param summary: (n, batch, summary_dim)
         :param nets: Which networks of the stack to evaluate
-        :return: (n, batch, ..., dim)
+        :return: γ - 1 and β for every layer, (n, batch, dim) each
         """
-        gamma, beta = 1 + self.gamma(summary, nets), self.beta(summary, nets)
-        return th.addcmul(per_row(beta, hidden), per_row(gamma, hidden), hidden)
+        parts = self.generator(summary, nets).split(self.generator.output_dims, dim=-1)
+        n_layers = len(parts) // 2
+        return list(zip(parts[:n_layers], parts[n_layers:], strict=True))
 
 
 class StackedMLP(nn.Module):
@@ -114,31 +128,37 @@ class StackedMLP(nn.Module):
         sizes = [input_dim, *net_arch]
         self.hidden = nn.ModuleList(StackedLinear(n_networks, n_in, n_out) for n_in, n_out in pairwise(sizes))
         self.norms = nn.ModuleList(StackedLayerNorm(n_networks, dim) for dim in net_arch if layer_norm)
-        self.films = nn.ModuleList(StackedFiLM(n_networks, film_dim, dim) for dim in net_arch if film_dim > 0)
+        self.film = StackedFiLM(n_networks, film_dim, net_arch) if film_dim > 0 and net_arch else None
         self.activation = activation_fn()
         self.output = StackedLinear(n_networks, sizes[-1], output_dim)
 
     def forward(self, x: th.Tensor, nets: slice = ALL, summary: th.Tensor | None = None) -> th.Tensor:
         """
-        :param x: (n, batch, ..., input_dim)
+        :param x: (n, ..., batch, input_dim)
         :param nets: Which networks of the stack to evaluate
         :param summary: (n, batch, film_dim), when the networks are modulated
-        :return: (n, batch, ..., output_dim)
+        :return: (n, ..., batch, output_dim)
         """
+        modulations = None if self.film is None else self.film(summary, nets)
         for i, layer in enumerate(self.hidden):
             x = layer(x, nets)
             if self.norms:
                 x = self.norms[i](x, nets)
             x = self.activation(x)
-            if self.films:
-                x = self.films[i](x, summary, nets)
+            if modulations is not None:
+                gamma, beta = modulations[i]
+                x = th.addcmul(like(x, beta), like(x, 1 + gamma), x)
         return self.output(x, nets)
 
 
-def per_row(values: th.Tensor, like: th.Tensor) -> th.Tensor:
-    """Put singleton dimensions before the last of ``values`` (n, ..., dim) until it broadcasts with ``like``."""
-    while values.dim() < like.dim():
-        values = values.unsqueeze(-2)
+def like(x: th.Tensor, values: th.Tensor) -> th.Tensor:
+    """
+    :param x: (n, ..., batch, dim)
+    :param values: The same for all that is between, (n, batch, dim) or (n, 1, dim)
+    :return: The values, which broadcast with x
+    """
+    while values.dim() < x.dim():
+        values = values.unsqueeze(1)
     return values
 
 
@@ -157,7 +177,7 @@ def initialize_weights(module: nn.Module, scheme: str, output_layers: list[Stack
     for layer in module.modules():
         if not isinstance(layer, StackedLinear):
             continue
-        for weight in layer.weight.data:
+        for weight in layer.matrices():
             if scheme == "orthogonal":
                 nn.init.orthogonal_(weight, gain=1e-3 if layer in output_layers else 1.0)
             elif scheme == "random":

@@ -112,12 +112,7 @@ class ActorChain(BasePolicy):
         """
         first = self._first(features)
         proposals = self.act(first, None if noise is None else noise[:, : first.shape[1]])
-        while proposals.shape[1] < self.n_actors:
-            i = proposals.shape[1]
-            outputs = self._successors(features, proposals, slice(i - 1, i))
-            proposal = self.act(outputs, None if noise is None else noise[:, i : i + 1])
-            proposals = th.cat([proposals, proposal], dim=1)
-        return proposals
+        return self._extend(features, proposals, self.n_actors, noise)
 
     def act(self, outputs: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
         """
@@ -138,12 +133,14 @@ class ActorChain(BasePolicy):
             its gradients, (batch, n_actors, n_outputs)
         """
         features = self.extract_features(obs, self.features_extractor)
-        if self.nu is None:
-            outputs = self._first(features)
-            return self.act(outputs, noise).detach(), outputs
-        with th.no_grad():
-            constants = self.propose(features, noise)
-        return constants, self._given(features, constants)
+        outputs = self._first(features)
+        constants = self.act(outputs.detach(), None if noise is None else noise[:, : outputs.shape[1]])
+        if self.nu is not None:
+            with th.no_grad():
+                anchors = self._extend(features, constants, self.n_actors - 1, noise)
+            outputs = th.cat([outputs, self._successors(features, anchors)], dim=1)
+            constants = self.act(outputs.detach(), noise)
+        return constants, outputs
 
     def outputs_given(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -156,6 +153,15 @@ class ActorChain(BasePolicy):
     def _given(self, features: th.Tensor, actions: th.Tensor) -> th.Tensor:
         first = self._first(features)
         return first if self.nu is None else th.cat([first, self._successors(features, actions[:, :-1])], dim=1)
+
+    def _extend(self, features: th.Tensor, proposals: th.Tensor, n: int, noise: th.Tensor | None) -> th.Tensor:
+        """The first proposals, continued up to n of them by the actors that follow."""
+        while proposals.shape[1] < n:
+            i = proposals.shape[1]
+            outputs = self._successors(features, proposals, slice(i - 1, i))
+            proposal = self.act(outputs, None if noise is None else noise[:, i : i + 1])
+            proposals = th.cat([proposals, proposal], dim=1)
+        return proposals
 
     def _first(self, features: th.Tensor) -> th.Tensor:
         return self.mu(features.unsqueeze(0)).squeeze(0).unflatten(1, (-1, self.n_outputs))
@@ -231,12 +237,12 @@ class Surrogates(BaseModel):
         """
         :param obs: Observations, (batch, ...)
         :param anchors: a_0 … a_{n_surrogates-1}, of which Ψ̂_i sees those before i; (batch, n_surrogates, action_dim)
-        :param actions: The actions to evaluate each surrogate at, (n_surrogates, batch, n_actions, action_dim)
-        :return: (n_surrogates, batch, n_actions)
+        :param actions: The actions to evaluate each surrogate at, (n_surrogates, n_actions, batch, action_dim)
+        :return: (n_surrogates, n_actions, batch)
         """
         with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
             features = self.extract_features(obs, self.features_extractor)
-        states = features[None, :, None].expand(*actions.shape[:3], -1)
+        states = features.expand(*actions.shape[:3], -1)
         return self.psi(th.cat([states, actions], dim=3), features, anchors).squeeze(3)
 
 

@@ -142,15 +142,14 @@ class SAVO(MaximizerAlgorithm):
 
             # Update Ψ̂_i with Eq. 8
             if self.surrogates is not None:
-                surrogate_loss = self.surrogate_loss(batch)
-                self.minimize(self.surrogates, surrogate_loss)
+                surrogate_loss = self.descend("surrogates", self.surrogate_loss, batch)
                 # §14.5: the surrogates' error as a share of the mean Bellman error of a critic
                 self.record("surrogate_error_pct", 100 * surrogate_loss / (critic_loss / self.critic.n_critics))
 
             # Delayed policy updates
             if self.policy_is_due:
                 # Update actor μ with Eq. 3 and actors ν_i with Eq. 9
-                self.minimize(self.actor, self.actor_loss(batch))
+                self.descend("actor", self.actor_loss, batch)
                 self.sync_targets()
 
     def surrogate_loss(self, batch: Batch) -> th.Tensor:
@@ -164,14 +163,14 @@ class SAVO(MaximizerAlgorithm):
         assert self.surrogates is not None
         with th.no_grad():
             candidates, actions = self.proposed(batch)
-            proposed = candidates[:, 1:]
-            at = th.stack([batch.actions.unsqueeze(1).expand_as(proposed), proposed], dim=2).transpose(0, 1)
+            proposed = candidates[:, 1:].transpose(0, 1)
+            at = th.stack([batch.actions.expand_as(proposed), proposed], dim=1)
             q_values = self.min_q_values(batch.observations, th.cat([batch.actions.unsqueeze(1), actions], dim=1))
             q_taken, q_candidates = q_values[:, :1], q_values[:, 1:]
             thresholds = anchor_thresholds(q_candidates)
-            targets = th.stack([th.maximum(q_taken, thresholds), th.maximum(q_candidates[:, 1:], thresholds)], dim=2)
+            targets = th.stack([th.maximum(q_taken, thresholds).T, th.maximum(q_candidates[:, 1:], thresholds).T], dim=1)
         psi = self.surrogates(batch.observations, candidates[:, :-1], at)
-        loss = F.mse_loss(psi, targets.transpose(0, 1))
+        loss = F.mse_loss(psi, targets)
         self.record("surrogate_loss", loss)
         return loss
 
@@ -206,7 +205,7 @@ class SAVO(MaximizerAlgorithm):
         :return: What each later actor ascends at its proposal, (batch, n_actors - 1)
         """
         if self.surrogates is not None:
-            learned = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(2)).squeeze(2).T
+            learned = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(1)).squeeze(1).T
             if self.surrogate == "approximate":
                 return learned
         if self.smooth_critic is None and self.policy.items is None:

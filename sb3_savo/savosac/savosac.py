@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import polyak_update
 
 from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number
 from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
@@ -16,11 +17,13 @@ from sb3_savo.savosac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SA
 
 # What TD3's kind of algorithm takes and SAC's has no use for: it explores and smooths by sampling its actors
 NOT_OF_SAC = (
+    "compile",
     "exploration_noise",
     "exploration_noise_std",
     "exploration_noise_scale",
     "nearest",
     "policy_delay",
+    "precision",
     "q_smoothing",
     "target_noise_clip",
     "target_policy_noise",
@@ -103,6 +106,7 @@ class SAVOSAC(MaximizerAlgorithm):
             learning_starts=learning_starts,
             max_grad_norm=max_grad_norm,
             exploration_noise=None,
+            compile=False,
             **kwargs,
         )
         if env is not None:
@@ -166,6 +170,13 @@ class SAVOSAC(MaximizerAlgorithm):
         mean, std = gaussian(self.policy.actor.propose_detached(obs, draws)[1])
         samples = mean + std * draws
         return samples.tanh(), log_prob(mean, std, samples)
+
+    def sync_targets(self) -> None:
+        super().sync_targets()
+        if self.policy.share_features_extractor:
+            # The critic's features are the actors', but those of its target copy are its own
+            online, target = self.critic.features_extractor, self.critic_target.features_extractor
+            polyak_update(online.parameters(), target.parameters(), self.tau)
 
     def update_ent_coef(self, log_probs: th.Tensor) -> None:
         """

@@ -1,0 +1,60 @@
+"""
+Where does a gradient step's time go? A table of its phases, and of the operations that take most.
+
+    python -m benchmarks.phases
+    python -m benchmarks.phases --compile --precision medium --threads 2 --n-actors 10
+
+The profiler itself takes its time, most of it from short operations; see ``benchmarks.speed`` for how long a step takes.
+"""
+
+import argparse
+import warnings
+
+import pandas as pd
+import torch as th
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.speed import SHAPES, machine, make
+from sb3_savo import SAVO
+
+PHASES = ("sample", "gradient", "optimizer", "targets")
+
+
+def table(events: list[th.autograd.profiler_util.FunctionEvent], n_steps: int, by: str) -> pd.DataFrame:
+    """
+    :param events: Averages by name, of the profiler
+    :param n_steps: Gradient steps
+    :param by: Which of an event's times, in microseconds, is meant
+    :return: One row per event, the longest first: its time and its number of calls, per gradient step
+    """
+    rows = [{"what": e.key, "us": getattr(e, by) / n_steps, "calls": e.count / n_steps} for e in events]
+    return pd.DataFrame(rows).sort_values("us", ascending=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", choices=list(SHAPES), default="Hopper")
+    parser.add_argument("--n-actors", type=int, default=3)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--precision", choices=("highest", "medium"), default="highest")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--n-steps", type=int, default=100, help="gradient steps")
+    args = parser.parse_args()
+
+    th.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    own = {"n_actors": args.n_actors, "compile": args.compile, "precision": args.precision}
+    model = make(SAVO, SHAPES[args.shapes], own_policy=True, **own)
+    model.train(gradient_steps=10, batch_size=256)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        model.train(gradient_steps=args.n_steps, batch_size=256)
+    events = profiler.key_averages()
+    phases = [e for e in events if e.key in PHASES or e.key.split(": ")[0] in model.policy.learner_names]
+    print(f"{machine(args.threads)}\n\nPhases, per gradient step")
+    print(table(phases, args.n_steps, "cpu_time_total").round(1).to_string(index=False))
+    print("\nOperations, per gradient step")
+    print(table(events, args.n_steps, "self_cpu_time_total").head(20).round(1).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
