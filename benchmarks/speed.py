@@ -259,14 +259,15 @@ def _learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ...], g
 
 
 MEMORY_SCRIPT = """
-import resource, sys, numpy, torch
+import numpy
 from benchmarks.speed import SHAPES, SAVO, TD3, make
 model = make({algorithm}, SHAPES["Hopper"], **{kwargs})
 for array in vars(model.replay_buffer).values():
     if isinstance(array, numpy.ndarray):
         array.fill(0)
 model.train(gradient_steps=20, batch_size=256)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+# (Of this process: ru_maxrss would count the one that started it.)
+print(next(int(line.split()[1]) / 2**10 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 

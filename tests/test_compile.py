@@ -1,7 +1,11 @@
 """What makes the update fast and must not change it: networks as vectors, batches sampled at once, compilation, precision."""
 
 import copy
+import os
 import pickle
+import platform
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -10,11 +14,11 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import TD3
 from stable_baselines3.common.buffers import DictReplayBuffer
-from stable_baselines3.common.envs import SimpleMultiObsEnv
+from stable_baselines3.common.envs import IdentityEnv, SimpleMultiObsEnv
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_savo import CEM, SAVO, SAVOSAC, Ensemble, GreedyTD3
+from sb3_savo import CEM, SAVO, SAVOSAC, ActionEmbedding, Ensemble, GreedyTD3
 from sb3_savo.common.flat import ALIGNMENT, FlatParameters
 from sb3_savo.common.updating import LONG_RUN
 
@@ -43,6 +47,24 @@ class BranchingExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations):
         return self.scale * observations if observations.sum() > 0 else observations
+
+
+EMBEDDINGS = np.random.default_rng(0).uniform(-1, 1, (1_000, 3)).astype(np.float32)
+
+
+class ManyItems(ActionEmbedding):
+    """SB3's identity task with 1,000 items, whose next state is drawn from its action space."""
+
+    def __init__(self):
+        super().__init__(IdentityEnv(dim=1_000), EMBEDDINGS)
+        self.env.action_space.seed(0)
+
+
+class MaskedItems(ManyItems):
+    """Every other item is allowed."""
+
+    def action_masks(self):
+        return np.arange(1_000) % 2 == 0
 
 
 def same_twice(make, n_steps=4):
@@ -84,6 +106,23 @@ def test_compiled_and_eager_updates_are_the_same(case):
     for name, value in eager.logger.name_to_value.items():
         if name.startswith("train/"):
             assert logged[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+
+
+def test_nearest_items_in_a_compiled_update():
+    """Searched for by an operator that the compiler leaves alone: with masks, and by an index."""
+    for kwargs in ({"nearest": "approximate"}, {}):
+
+        def make(compile, kwargs=kwargs):
+            env = ManyItems() if kwargs else MaskedItems()
+            # (By SGD: where hardly any gradient is, Adam makes steps of its rounding.)
+            plain = {"net_arch": [16], "optimizer_class": th.optim.SGD}
+            options = {**SMALL, "learning_starts": 100, "learning_rate": 0.01, "policy_kwargs": plain, **kwargs}
+            return SAVO("MlpPolicy", env, compile=compile, n_actors=2, **options)
+
+        eager, compiled = same_twice(make)
+        assert compiled.has_masks is not bool(kwargs)
+        for name, value in eager.policy.state_dict().items():
+            th.testing.assert_close(compiled.policy.state_dict()[name], value, rtol=1e-4, atol=2e-5)
 
 
 def test_what_cannot_be_compiled_runs_without():
@@ -303,3 +342,32 @@ def test_several_gradient_steps_are_those_of_td3():
     for batch in batches:
         single = td3.replay_buffer.sample(16)
         assert all(th.equal(getattr(batch, name), getattr(single, name)) for name in ("observations", "actions", "rewards"))
+
+
+# Memory
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+@pytest.mark.parametrize("setting", [None, "MALLOC_MMAP_THRESHOLD_"])
+def test_freed_memory_is_kept(setting):
+    """Once the pages are there, large tensors have no more faults, unless the environment sets the allocator's options."""
+    script = """
+import resource, torch
+from sb3_savo.common.allocator import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        tensors = [torch.ones(2**18 * n) for n in (1, 5, 9, 13, 17)]
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_memory()
+faults()
+print(faults())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    if setting is not None:
+        environment[setting] = str(2**17)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 1_000) == (setting is None)

@@ -13,7 +13,7 @@ from sb3_savo.common.flat import FlatParameters
 # loss and values to record, of a batch
 Loss = Callable[[Any], tuple[th.Tensor, dict[str, th.Tensor]]]
 
-CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "memory_planning": True, "fallback_random": True}
+CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "fallback_random": True}
 CUDA_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "fallback_random": True}
 
 
@@ -89,10 +89,10 @@ class CompiledGradient:
                 gradient = learner.gradient(value, max_norm, views[of_learner])
             return value.detach(), recorded, gradient
 
-        # Tracing runs the function: on copies of what it may change, and without moving the random numbers on
-        copies = {name: tensor.clone() for name, tensor in self.others.items()}
-        with th.random.fork_rng(devices=[]), th.no_grad():
-            graph = make_fx(loss_and_gradient)(self.vectors, copies, batch)
+        # Of tensors without data: nothing is computed, no random number drawn, and no running statistic moved
+        with th.no_grad():
+            trace = make_fx(loss_and_gradient, tracing_mode="fake", _allow_non_fake_inputs=True)
+            graph = trace(self.vectors, self.others, batch)
         options = CUDA_OPTIONS if policy.device.type == "cuda" else CPU_OPTIONS
         self.compiled = th.compile(graph, fullgraph=True, dynamic=False, options=options)
 

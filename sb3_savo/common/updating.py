@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, Repla
 from stable_baselines3.common.utils import FloatSchedule, get_parameters_by_name, polyak_update, update_learning_rate
 from torch.autograd.profiler import record_function
 
+from sb3_savo.common.allocator import keep_freed_memory
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.common.collecting import CollectingAlgorithm
 from sb3_savo.common.compiling import CompiledGradient
@@ -27,8 +28,8 @@ PRECISIONS = ("highest", "medium")
 # Gradient steps from which on compilation, of about a minute, pays
 LONG_RUN = 20_000
 
-# Transitions are sampled for several gradient steps at once, up to so many bytes of observations
-SAMPLED_BYTES = 2**25
+# Transitions are sampled for several gradient steps at once, up to so many bytes of observations (that stay in the cache)
+SAMPLED_BYTES = 2**20
 
 
 class UpdatingAlgorithm(CollectingAlgorithm):
@@ -57,6 +58,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
 
     def _setup_learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Any:
         total_timesteps, callback = super()._setup_learn(total_timesteps, *args, **kwargs)
+        keep_freed_memory()
         # Whatever was changed since the last time, the losses are to see it
         self._compiled.clear()
         n_steps = self.gradient_steps_until(total_timesteps)
