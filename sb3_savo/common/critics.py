@@ -66,9 +66,7 @@ class CandidateCritic(BaseModel):
         :param actions: (batch, action_dim)
         :return: Every network's value, (batch, 1) each; with a gradient to the features, unless they are another's
         """
-        with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
-            features = self.extract_features(obs, self.features_extractor)
-        return self._q_values(features, actions.unsqueeze(1)).unbind()
+        return self._q_values(learned_features(self, obs), actions.unsqueeze(1)).unbind()
 
     def evaluate(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
@@ -103,3 +101,13 @@ class CandidateCritic(BaseModel):
         n_networks = len(range(self.n_critics)[nets])
         inputs = th.cat([features.expand(actions.shape[1], -1, -1), actions.transpose(0, 1)], dim=2)
         return self.q_networks(inputs.expand(n_networks, -1, -1, -1), nets).squeeze(3).transpose(1, 2)
+
+
+def learned_features(network: BaseModel, obs: PyTorchObs) -> th.Tensor:
+    """
+    :param network: A network with ``share_features_extractor``
+    :param obs: Observations, (batch, ...)
+    :return: Their features, with a gradient to the extractor unless it is another network's, (batch, features_dim)
+    """
+    with th.set_grad_enabled(th.is_grad_enabled() and not network.share_features_extractor):
+        return network.extract_features(obs, network.features_extractor)  # type: ignore[arg-type]

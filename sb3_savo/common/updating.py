@@ -141,7 +141,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
         """
         if self.compiles:
             try:
-                return self._descend_compiled(name, loss_function, batch)
+                loss, gradient = self._compiled_gradient(name, loss_function, batch)
             except Exception as error:
                 self.compiles = False
                 reason = str(error).strip().partition("\n")[0]
@@ -150,12 +150,18 @@ class UpdatingAlgorithm(CollectingAlgorithm):
                     f"{type(error).__name__}: {reason}",
                     stacklevel=2,
                 )
+            else:
+                self._step(getattr(self.policy, name), gradient)
+                return loss
         with record_function(f"{name}: loss"), self.reduced_precision():
             loss = loss_function(batch)
         self.minimize(getattr(self.policy, name), loss)
         return loss.detach()
 
-    def _descend_compiled(self, name: str, loss_function: Callable[[Batch], th.Tensor], batch: Batch) -> th.Tensor:
+    def _compiled_gradient(
+        self, name: str, loss_function: Callable[[Batch], th.Tensor], batch: Batch
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """The loss and its gradient by the compiled function, which is made at the first batch of a shape."""
         key = (name, tuple((leaf.shape, leaf.dtype) for leaf in tensors_of(batch)))
         if key not in self._compiled:
 
@@ -177,8 +183,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
             loss, recorded, gradient = self._compiled[key](batch)
         for record_name, value in recorded.items():
             self.record(record_name, value)
-        self._step(getattr(self.policy, name), gradient)
-        return loss
+        return loss, gradient
 
     def reduced_precision(self) -> th.autocast:
         """:return: A context in which the products of wide layers have bfloat16 factors, if ``precision`` says so"""

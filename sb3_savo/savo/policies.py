@@ -13,6 +13,7 @@ from torch import nn
 from sb3_savo.common.actors import ActorPolicy
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import POOLS, ConditionedMLP
+from sb3_savo.common.critics import learned_features
 from sb3_savo.common.policies import perturb
 from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
 
@@ -110,8 +111,7 @@ class ActorChain(BasePolicy):
             (batch, n_actors, action_dim)
         :return: Proposals, one actor after the other, (batch, n_actors, action_dim) in [-1, 1]
         """
-        first = self._first(features)
-        proposals = self.act(first, None if noise is None else noise[:, : first.shape[1]])
+        proposals = self._act_from(0, self._first(features), noise)
         return self._extend(features, proposals, self.n_actors, noise)
 
     def act(self, outputs: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
@@ -134,7 +134,7 @@ class ActorChain(BasePolicy):
         """
         features = self.extract_features(obs, self.features_extractor)
         outputs = self._first(features)
-        constants = self.act(outputs.detach(), None if noise is None else noise[:, : outputs.shape[1]])
+        constants = self._act_from(0, outputs.detach(), noise)
         if self.nu is not None:
             with th.no_grad():
                 anchors = self._extend(features, constants, self.n_actors - 1, noise)
@@ -159,9 +159,12 @@ class ActorChain(BasePolicy):
         while proposals.shape[1] < n:
             i = proposals.shape[1]
             outputs = self._successors(features, proposals, slice(i - 1, i))
-            proposal = self.act(outputs, None if noise is None else noise[:, i : i + 1])
-            proposals = th.cat([proposals, proposal], dim=1)
+            proposals = th.cat([proposals, self._act_from(i, outputs, noise)], dim=1)
         return proposals
+
+    def _act_from(self, i: int, outputs: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+        """What those actors do, from the i-th on, whose networks return the outputs."""
+        return self.act(outputs, None if noise is None else noise[:, i : i + outputs.shape[1]])
 
     def _first(self, features: th.Tensor) -> th.Tensor:
         return self.mu(features.unsqueeze(0)).squeeze(0).unflatten(1, (-1, self.n_outputs))
@@ -240,8 +243,7 @@ class Surrogates(BaseModel):
         :param actions: The actions to evaluate each surrogate at, (n_surrogates, n_actions, batch, action_dim)
         :return: (n_surrogates, n_actions, batch)
         """
-        with th.set_grad_enabled(th.is_grad_enabled() and not self.share_features_extractor):
-            features = self.extract_features(obs, self.features_extractor)
+        features = learned_features(self, obs)
         states = features.expand(*actions.shape[:3], -1)
         return self.psi(th.cat([states, actions], dim=3), features, anchors).squeeze(3)
 
