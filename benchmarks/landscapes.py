@@ -31,6 +31,7 @@ from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
 
 TASKS = ("Peaks2D", "Peaks8D", "Rastrigin", "Items", "Peaks1D", "Peaks4D", "Shubert", "Ackley")
+WIDE = {"net_arch": [256, 256]}
 METHODS: dict[str, tuple[type[MaximizerAlgorithm], dict[str, Any]]] = {
     "td3": (SAVO, {"n_actors": 1}),
     "ensemble": (Ensemble, {}),
@@ -50,6 +51,9 @@ METHODS: dict[str, tuple[type[MaximizerAlgorithm], dict[str, Any]]] = {
     "savo_hybrid_raw_q": (SAVO, {"surrogate": "hybrid", "q_smoothing": False}),
     "savo_penalty": (SAVO, {"saturation_penalty": 1.0}),
     "savo_hybrid_penalty": (SAVO, {"surrogate": "hybrid", "saturation_penalty": 1.0}),
+    # Networks that are large enough for bfloat16, without and with it
+    "savo_hybrid_wide": (SAVO, {"surrogate": "hybrid", "policy_kwargs": WIDE}),
+    "savo_hybrid_wide_medium": (SAVO, {"surrogate": "hybrid", "policy_kwargs": WIDE, "precision": "medium"}),
 }
 BEST = "savo_hybrid"
 N_ENVS = 16
@@ -148,8 +152,8 @@ def make_model(kind: str, task: str, method: str, seed: int, n_updates: int) -> 
     if kind == "frozen":
         algorithm = frozen(algorithm)
     scale = (1.0, 0.1, n_updates * steps_per_update(kind))
-    shared = {**SHARED, **FREQUENCIES[kind], "exploration_noise_scale": scale}
-    model = algorithm("MlpPolicy", env, seed=seed, **shared, **own)
+    kwargs = {**SHARED, **FREQUENCIES[kind], "exploration_noise_scale": scale, **own}
+    model = algorithm("MlpPolicy", env, seed=seed, **kwargs)
     if kind == "frozen":
         model.critic.q_networks = LandscapeQ(landscape)  # type: ignore[assignment]
     return model, landscape

@@ -76,7 +76,7 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
     :param compile: Whether the losses and their gradients are compiled (``torch.compile``; a C++ compiler is needed), which
         takes about a minute at the start of :meth:`learn`; ``"auto"`` for: in runs of 20,000 gradient steps or more. The
         losses see the settings that there are at the start. What cannot be compiled runs without, with a warning.
-    :param precision: ``"highest"``, or ``"medium"`` for the products of wide layers in bfloat16, where the processor has
+    :param precision: ``"highest"``, or ``"medium"`` for the products of large layers in bfloat16, where the processor has
         them in hardware
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: the log location for tensorboard (if None, no logging)

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 ALL = slice(None)
 
-# Under autocast, layers with fewer inputs or outputs than this stay in float32: their casts would cost more than they gain
-WIDE = 128
+# Under autocast, layers of fewer weights stay in float32: their casts would cost more than they gain
+LARGE = 2**14
 
 
 class StackedLinear(nn.Module):
@@ -25,7 +25,7 @@ class StackedLinear(nn.Module):
     def __init__(self, n_networks: int, input_dim: int, *output_dims: int):
         super().__init__()
         self.output_dims = output_dims
-        self.is_wide = min(input_dim, sum(output_dims)) >= WIDE
+        self.is_large = input_dim * sum(output_dims) >= LARGE
         self.weight = nn.Parameter(th.empty(n_networks, input_dim, sum(output_dims)))
         self.bias = nn.Parameter(th.zeros(n_networks, sum(output_dims)))
         for matrix in self.matrices():
@@ -42,7 +42,7 @@ class StackedLinear(nn.Module):
         :return: (n, ..., batch, output_dim)
         """
         rows, weight = x.flatten(1, -2), self.weight[nets]
-        if not self.is_wide and th.is_autocast_enabled(x.device.type):
+        if not self.is_large and th.is_autocast_enabled(x.device.type):
             with th.autocast(x.device.type, enabled=False):
                 y = th.bmm(rows.to(weight.dtype), weight)
         else:

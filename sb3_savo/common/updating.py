@@ -186,7 +186,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
         return loss, gradient
 
     def reduced_precision(self) -> th.autocast:
-        """:return: A context in which the products of wide layers have bfloat16 factors, if ``precision`` says so"""
+        """:return: A context in which the products of large layers have bfloat16 factors, if ``precision`` says so"""
         return th.autocast(self.device.type, th.bfloat16, enabled=self.precision == "medium")
 
     def minimize(self, network: BaseModel, loss: th.Tensor) -> None:
