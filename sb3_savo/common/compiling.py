@@ -1,19 +1,30 @@
-"""A loss and its gradient as one pure function of parameters and batch, compiled from outside (torch.compile)."""
+"""A loss and its gradient as one pure function of parameters and batch, traced here and compiled from outside."""
 
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
+from sb3_savo.common import compiler
 from sb3_savo.common.flat import FlatParameters
 
 # loss and values to record, of a batch
 Loss = Callable[[Any], tuple[th.Tensor, dict[str, th.Tensor]]]
+# What a compiled graph is: outputs of inputs
+Function = Callable[[list[th.Tensor]], list[th.Tensor]]
 
-CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "fallback_random": True}
 CUDA_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "fallback_random": True}
 
 
@@ -58,6 +69,7 @@ class CompiledGradient:
     :param loss: Of a batch; it may use any of the policy's networks, but no data-dependent control flow
     :param max_norm: Largest norm of the gradient; None for no limit
     :param batch: An example
+    :raises RuntimeError: if it cannot be compiled
     """
 
     def __init__(
@@ -69,15 +81,15 @@ class CompiledGradient:
         max_norm: float | None,
         batch: Any,
     ):
-        self.vectors = [flat.vector.detach() for flat in flats]
+        vectors = [flat.vector.detach() for flat in flats]
         places = places_of_parameters(policy)
         flat_places = [[places.pop(parameter) for parameter in flat.parameters] for flat in flats]
-        self.others = dict(policy.named_buffers())
-        self.others |= {name: parameter.detach() for parameter, names in places.items() for name in names}
+        others = dict(policy.named_buffers())
+        others |= {name: parameter.detach() for parameter, names in places.items() for name in names}
         evaluation = Evaluation(policy, loss)
         of_learner = flats.index(learner)
 
-        def loss_and_gradient(vectors: list[th.Tensor], others: dict[str, th.Tensor], batch: Any) -> Any:
+        def loss_and_gradient(vectors: list[th.Tensor], others: dict[str, th.Tensor], batch: Any) -> list[th.Tensor]:
             views = [flat.views(vector) for flat, vector in zip(flats, vectors, strict=True)]
             views[of_learner] = [view.detach().requires_grad_() for view in views[of_learner]]
             tensors = {f"policy.{name}": tensor for name, tensor in others.items()}
@@ -87,14 +99,13 @@ class CompiledGradient:
             with th.enable_grad():
                 value, recorded = th.func.functional_call(evaluation, tensors, (batch,), tie_weights=False)
                 gradient = learner.gradient(value, max_norm, views[of_learner])
-            return value.detach(), recorded, gradient
+            self.recorded_names = list(recorded)
+            return [value.detach(), gradient, *recorded.values()]
 
-        # Of tensors without data: nothing is computed, no random number drawn, and no running statistic moved
-        with th.no_grad():
-            trace = make_fx(loss_and_gradient, tracing_mode="fake", _allow_non_fake_inputs=True)
-            graph = trace(self.vectors, self.others, batch)
-        options = CUDA_OPTIONS if policy.device.type == "cuda" else CPU_OPTIONS
-        self.compiled = th.compile(graph, fullgraph=True, dynamic=False, options=options)
+        self.own_tensors = [*vectors, *others.values()]
+        graph = trace(loss_and_gradient, (vectors, others, batch))
+        inputs = [*self.own_tensors, *tensors_in(batch)]
+        self.compiled = compile_for_cuda(graph) if policy.device.type == "cuda" else compile_apart(graph, inputs)
 
     @th.no_grad()
     def __call__(self, batch: Any) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
@@ -102,4 +113,69 @@ class CompiledGradient:
         :param batch: Like the example
         :return: The loss, the values to record, and the gradient with respect to the learner's vector
         """
-        return self.compiled(self.vectors, self.others, batch)
+        loss, gradient, *recorded = self.compiled([*self.own_tensors, *tensors_in(batch)])
+        return loss, dict(zip(self.recorded_names, recorded, strict=True)), gradient
+
+
+def tensors_in(values: Any) -> list[th.Tensor]:
+    """
+    :param values: Tensors, and whatever else, in lists, dictionaries, …
+    :return: The tensors
+    """
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, th.Tensor)]
+
+
+def trace(function: Callable[..., list[th.Tensor]], args: tuple[Any, ...]) -> GraphModule:
+    """
+    :param function: A function of tensors that are in lists, dictionaries, …
+    :param args: Example arguments
+    :return: What it computes, as a graph of the tensors alone: nothing is computed, no random number drawn, and no running
+        statistic moved
+    """
+    leaves, structure = pytree.tree_flatten(args)
+
+    def of_tensors(*tensors: th.Tensor) -> list[th.Tensor]:
+        given = iter(tensors)
+        filled = [next(given) if isinstance(leaf, th.Tensor) else leaf for leaf in leaves]
+        return function(*pytree.tree_unflatten(filled, structure))
+
+    with th.no_grad():
+        return make_fx(of_tensors, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors_in(args))
+
+
+def compile_for_cuda(graph: GraphModule) -> Function:
+    """
+    :param graph: A graph of tensors on a GPU
+    :return: The same, compiled, in CUDA graphs
+    """
+    compiled = th.compile(graph, fullgraph=True, dynamic=False, options=CUDA_OPTIONS)
+    return lambda inputs: compiled(*inputs)
+
+
+def compile_apart(graph: GraphModule, inputs: list[th.Tensor]) -> Function:
+    """
+    Compile ahead of time, in a process of its own, whose memory goes when it ends. What was compiled before is found in
+    torch's cache (``TORCHINDUCTOR_CACHE_DIR``).
+
+    :param graph: A graph of tensors
+    :param inputs: Examples of them
+    :return: The same, compiled
+    :raises RuntimeError: if it cannot be compiled
+    """
+    shapes = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs]
+    options = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
+    constants = [(name, tensor.tolist()) for name, tensor in graph.named_buffers()]
+    made_of = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
+    package = Path(cache_dir(), "sb3_savo", f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.pt2")
+    if not package.exists():
+        package.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=package.parent) as folder:
+            th.save((graph, shapes, options), f"{folder}/graph")
+            paths = os.pathsep.join(path for path in sys.path if path)
+            command = [sys.executable, "-W", "ignore", compiler.__file__, f"{folder}/graph", f"{folder}/compiled.pt2"]
+            done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+            if done.returncode != 0:
+                raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
+            os.replace(f"{folder}/compiled.pt2", package)
+    # (Not by torch._inductor.aoti_load_package, which imports the compiler)
+    return th._C._aoti.AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run

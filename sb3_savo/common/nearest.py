@@ -1,5 +1,6 @@
 """The nearest items f_NN (paper, §3.2.1): from points in the space of the embeddings to the items that are closest to them."""
 
+from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -152,8 +153,9 @@ SEARCHES: WeakValueDictionary[int, NearestItems] = WeakValueDictionary()
 
 def register(items: NearestItems) -> int:
     """:return: The key by which the operator finds this search, as long as it lives"""
-    SEARCHES[id(items)] = items
-    return id(items)
+    key = next(key for key in count() if SEARCHES.get(key, items) is items)
+    SEARCHES[key] = items
+    return key
 
 
 @th.library.custom_op("sb3_savo::search", mutates_args=())
