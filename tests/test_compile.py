@@ -134,6 +134,38 @@ def test_what_cannot_be_compiled_runs_without():
     assert np.isfinite(model.logger.name_to_value["train/critic_loss"])
 
 
+def test_a_compiler_that_fails(tmp_path, monkeypatch):
+    """Its own last words are in the warning."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    model = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, **SMALL)
+    with pytest.warns(
+        UserWarning, match="critic_loss cannot be compiled here, training goes on without: RuntimeError: .*none"
+    ):
+        model.learn(50)
+    assert not model.compiles and model._n_updates == 10
+    assert not list(tmp_path.rglob("*.pt2"))
+
+
+def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
+    """And the compiler's process leaves nothing but its packages."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    processes = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda *args, run=subprocess.run, **kwargs: processes.append(0) or run(*args, **kwargs)
+    )
+
+    def updated():
+        model = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, **SMALL).learn(50)
+        assert model.compiles
+        return model.critic.flat.vector
+
+    first = updated()
+    packages = sorted(path.name for path in (tmp_path / "sb3_savo").iterdir())
+    assert len(processes) == len(packages) == 2 and all(name.endswith(".pt2") for name in packages)
+    assert th.equal(first, updated()) and len(processes) == 2
+
+
 def test_auto_compiles_long_runs(capsys):
     def planned(total_timesteps, **kwargs):
         model = SAVO("MlpPolicy", ENV_ID, **{**SMALL, **kwargs})

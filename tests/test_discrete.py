@@ -192,7 +192,8 @@ def test_stored_items_without_candidates_are_found_anew():
     candidates, actions = model.proposed(batch)
     for k in range(BATCH):
         for j, proposal in enumerate(propose(model.actor, batch.observations[k : k + 1])):
-            th.testing.assert_close(candidates[k, j], proposal[0])
+            # (The chain multiplies the rounding, which is another on other processors and for other batches)
+            th.testing.assert_close(candidates[k, j], proposal[0], rtol=1e-4, atol=1e-4)
             th.testing.assert_close(actions[k, j], nearest(model, proposal)[0])
     assert model.surrogate_loss(batch).isfinite()
 

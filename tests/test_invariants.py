@@ -44,7 +44,10 @@ def test_the_maximizer_is_no_worse_than_any_proposal(model, obs):
             th.testing.assert_close(q_values[:, i : i + 1], q_i, rtol=1e-5, atol=1e-5)
         assert (q_values.gather(1, picked) >= q_values).all()
         assert (candidates == chosen[:, None]).all(dim=2).any(dim=1).all()
-    np.testing.assert_allclose(model.predict(obs, deterministic=True)[0], 2 * chosen.numpy(), rtol=1e-6, atol=1e-6)
+        # In NumPy, whose rounding may decide between two that are as good
+        predicted = th.as_tensor(model.predict(obs, deterministic=True)[0] / 2)
+        assert ((candidates - predicted[:, None]).abs() < 1e-4).all(dim=2).any(dim=1).all()
+        th.testing.assert_close(model.critic.q1_forward(obs_tensor, predicted), q_values.amax(1, True), rtol=1e-4, atol=1e-4)
 
 
 def surrogate_landscapes(q_values, anchors):

@@ -1,7 +1,9 @@
 """Actors that propose independently of one another, and what the policies of all algorithms with actors share."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -11,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from sb3_savo.common.checks import check_choice
+from sb3_savo.common.mirror import MirroredMLP, can_mirror
 from sb3_savo.common.policies import MaximizerPolicy, perturb
 from sb3_savo.common.stacked import INITS, StackedMLP, initialize_weights
 
@@ -82,6 +85,13 @@ class Actors(BasePolicy):
         :return: One proposal per actor, (batch, n_actors, action_dim) in [-1, 1]
         """
         return self.outputs(obs).tanh()
+
+    def mirror(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """:return: As :class:`Mirror` takes it: observations to proposals, (n_actors, n, action_dim), if NumPy can"""
+        if type(self) is not Actors or not can_mirror(self.mu):
+            return None
+        networks = [MirroredMLP(self.mu, i) for i in range(self.n_actors)]
+        return lambda obs: np.tanh(np.stack([network(obs) for network in networks]))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The actors alone cannot say which proposal is best: the critic does, in the policy
@@ -159,6 +169,10 @@ class ActorPolicy(MaximizerPolicy):
         masks: th.Tensor | None = None,
     ) -> th.Tensor:
         return perturb(self.actor(obs), noise)
+
+    def _mirrored_proposals(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        is_plain = type(self).propose is ActorPolicy.propose
+        return self.actor.mirror() if is_plain else None  # type: ignore[operator]
 
     def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
         return self.actor_target(obs)

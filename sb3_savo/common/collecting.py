@@ -15,7 +15,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
 from sb3_savo.common.exploration import CandidateNoise, StepSchedule, value_at
-from sb3_savo.common.policies import MaximizerPolicy, pick
+from sb3_savo.common.policies import MaximizerPolicy, perturb, pick
 from sb3_savo.common.spaces import EmbeddedDiscrete
 
 
@@ -168,19 +168,29 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         :return: The actions to take, scaled to [-1, 1], (n_envs, action_dim), or the items to take, (n_envs,); the candidates,
             (n_envs, n_candidates, action_dim); in a discrete space the items that they stand for, (n_envs, n_candidates)
         """
-        obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        mirror = self.policy.mirror
+        obs: Any
+        if mirror is None:
+            obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        else:
+            obs = mirror.flatten(self._last_obs)  # type: ignore[arg-type]
         epsilon = value_at(self.selection_epsilon, self.num_timesteps)
         with th.no_grad():
             noise = None
             if self.candidate_noise is not None:
                 noise = self._as_tensor(self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps))
-            candidates = self.policy.propose(obs, noise=noise, masks=masks)
+            if mirror is None:
+                candidates = self.policy.propose(obs, noise=noise, masks=masks)
+            else:
+                candidates = perturb(th.from_numpy(mirror.propose(obs)).transpose(0, 1), noise)
             actions, items = self.policy.snap(candidates, masks)
             n_envs = len(actions)
-            if self.n_candidates > 1:
+            if self.n_candidates == 1:
+                picked = th.zeros(n_envs, 1, dtype=th.long, device=self.device)
+            elif mirror is None:
                 picked = self.policy.maximize(obs, actions)[1]
             else:
-                picked = th.zeros(n_envs, 1, dtype=th.long, device=self.device)
+                picked = th.from_numpy(mirror.maximize(obs, actions.transpose(0, 1).numpy())).unsqueeze(1)
             bypass = np.random.random(n_envs) < epsilon if epsilon > 0 else np.zeros(n_envs, dtype=bool)
             if items is None and bypass.any():
                 random_choice = th.randint(self.n_candidates, picked.shape, device=self.device)

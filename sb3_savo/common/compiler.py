@@ -17,7 +17,7 @@ def main(graph_path: str, package_path: str) -> None:
     graph, shapes, options = th.load(graph_path, weights_only=False)
     inputs = tuple(th.empty_strided(shape, stride, dtype=dtype) for shape, stride, dtype in shapes)
     files = th._inductor.aot_compile(graph, inputs, options={**options, "aot_inductor.package": True})
-    package_aoti(package_path, files)
+    package_aoti(package_path, files)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

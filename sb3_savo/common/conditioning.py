@@ -1,5 +1,7 @@
 """Conditioning a network on the earlier actions a_<i: a summary of the list (§13.3) and its modulation (§13.4)."""
 
+import math
+
 import torch as th
 from torch import nn
 
@@ -117,6 +119,8 @@ class Summarizer(nn.Module):
         summary_dim: int = 16,
     ):
         super().__init__()
+        self.n_networks = n_networks
+        self.group_size = max(2, math.isqrt(n_networks))
         # The first layer on (s, a_j), in two parts: that of s is the same for every j
         self.state = StackedLinear(n_networks, features_dim, hidden_dim)
         self.action = StackedLinear(n_networks, action_dim, hidden_dim)
@@ -138,11 +142,17 @@ class Summarizer(nn.Module):
         :param nets: Which networks of the stack to evaluate
         :return: (n, batch, summary_dim)
         """
-        n_networks = len(range(self.state.weight.shape[0])[nets])
-        state = self.state(features.expand(n_networks, -1, -1), nets)
-        action = self.action(actions.transpose(0, 1).expand(n_networks, -1, -1, -1), nets)
-        elements = self.element((state.unsqueeze(1) + action).relu(), nets).relu()
-        return self.head(self.pool(elements, nets), nets)
+        networks = range(self.n_networks)[nets]
+        state = self.state(features.expand(len(networks), -1, -1), nets).unsqueeze(1)
+        pooled = []
+        # In groups of networks, each with the actions that any of the group may see
+        for start in range(0, len(networks), self.group_size):
+            of_group = state[start : start + self.group_size]
+            group = slice(networks.start + start, networks.start + start + len(of_group))
+            seen = actions[:, : group.stop].transpose(0, 1).expand(len(of_group), -1, -1, -1)
+            elements = self.element((of_group + self.action(seen, group)).relu(), group).relu()
+            pooled.append(self.pool(elements, group))
+        return self.head(pooled[0] if len(pooled) == 1 else th.cat(pooled), nets)
 
 
 class ConditionedMLP(nn.Module):

@@ -1,13 +1,14 @@
 """A policy proposes, the critic disposes: what the policies of all our algorithms share."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel, BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.preprocessing import get_action_dim, is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from sb3_savo.common.checks import check_choice
 from sb3_savo.common.critics import CandidateCritic
 from sb3_savo.common.flat import FlatParameters
+from sb3_savo.common.mirror import Mirror, can_mirror
 from sb3_savo.common.nearest import NEAREST, NearestItems, make_nearest_items
 from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
 
@@ -89,6 +91,8 @@ class MaximizerPolicy(BasePolicy):
         self.n_critics = n_critics
         self.q_smoothing = q_smoothing
         self.nearest = nearest
+        self._mirror: Mirror | None = None
+        self._mirrored: tuple[Any, ...] = ()
         self.items = None
         if isinstance(action_space, EmbeddedDiscrete):
             self.items = make_nearest_items(nearest, action_space.embeddings)
@@ -260,12 +264,56 @@ class MaximizerPolicy(BasePolicy):
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
         """
         if action_masks is None:
+            actions = self._predict_in_numpy(observation)
+            if actions is not None:
+                return actions, state
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
         obs_tensor, vectorized_env = self.obs_to_tensor(observation)
         with th.no_grad():
             items = self._predict(obs_tensor, deterministic, self.masks_to_tensor(action_masks)).cpu().numpy()
         return (items if vectorized_env else items[0]), state
+
+    def _predict_in_numpy(self, observation: np.ndarray | dict[str, np.ndarray]) -> np.ndarray | None:
+        """What ``predict`` returns, or None where that takes torch, or is an error."""
+        mirror, shape = self.mirror, self.observation_space.shape
+        if mirror is None or not isinstance(observation, np.ndarray):
+            return None
+        is_single = observation.shape == shape
+        if not is_single and observation.shape[1:] != shape:
+            return None
+        if self.training:
+            self.set_training_mode(False)
+        actions = mirror.act(observation).reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        return actions[0] if is_single else actions
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """The policy in NumPy, or None where it takes torch: on a GPU, for items, images, networks of another kind, …"""
+        actor: Any = self._modules.get("actor")
+        critic: Any = self._modules["critic"]
+        if actor is None or self.items is not None:
+            return None
+        # (By _modules: this is asked at every step, and a module's attributes take their time)
+        vectors = actor.flat.vector.data_ptr(), critic.flat.vector.data_ptr()
+        seen = (actor, critic._modules["q_networks"], *vectors)
+        if seen != self._mirrored:
+            self._mirror, self._mirrored = self._make_mirror(actor), seen
+        return self._mirror
+
+    def _make_mirror(self, actor: BasePolicy) -> Mirror | None:
+        of_class = type(self)
+        is_plain = of_class.maximize is MaximizerPolicy.maximize and of_class._predict is MaximizerPolicy._predict
+        is_flat = isinstance(self.observation_space, spaces.Box) and not is_image_space(self.observation_space)
+        extractors = {type(network.features_extractor) for network in (actor, self.critic)}
+        if not is_plain or not is_flat or extractors != {FlattenExtractor} or not can_mirror(self.critic.q_networks):
+            return None
+        propose = self._mirrored_proposals()
+        return None if propose is None else Mirror(propose, self.critic.q_networks, self.action_space)  # type: ignore[arg-type]
+
+    def _mirrored_proposals(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """:return: :meth:`propose` as :class:`Mirror` takes it, if NumPy can"""
+        return None
 
     def masks_to_tensor(self, action_masks: np.ndarray) -> th.Tensor:
         """

@@ -162,7 +162,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
         self, name: str, loss_function: Callable[[Batch], th.Tensor], batch: Batch
     ) -> tuple[th.Tensor, th.Tensor]:
         """The loss and its gradient by the compiled function, which is made at the first batch of a shape."""
-        key = (name, tuple((leaf.shape, leaf.dtype) for leaf in tensors_of(batch)))
+        key = (name, len(batch.rewards))
         if key not in self._compiled:
 
             def loss_and_records(batch: Batch) -> tuple[th.Tensor, dict[str, th.Tensor]]:
@@ -226,15 +226,6 @@ class UpdatingAlgorithm(CollectingAlgorithm):
         return (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
 
 
-def tensors_of(batch: Batch) -> Iterator[th.Tensor]:
-    """:return: The tensors of which a batch consists"""
-    for value in batch:
-        if isinstance(value, dict):
-            yield from value.values()
-        elif value is not None:
-            yield value
-
-
 def split(batch: Batch, n: int) -> Iterator[Batch]:
     """
     :param batch: Transitions
@@ -242,13 +233,11 @@ def split(batch: Batch, n: int) -> Iterator[Batch]:
     :return: The same in n batches
     """
     if n == 1:
-        yield batch
-        return
+        return iter([batch])
 
-    def part(value: Any, i: int) -> Any:
+    def parts(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: part(entry, i) for key, entry in value.items()}
-        return None if value is None else value.unflatten(0, (n, -1))[i]
+            return [dict(zip(value, entries, strict=True)) for entries in zip(*map(parts, value.values()), strict=True)]
+        return [None] * n if value is None else value.chunk(n)
 
-    for i in range(n):
-        yield type(batch)(*(part(value, i) for value in batch))  # type: ignore[arg-type]
+    return (type(batch)(*those) for those in zip(*map(parts, batch), strict=True))  # type: ignore[arg-type]

@@ -1,7 +1,9 @@
 """SAVO's policy: the chain of actors that proposes, and the surrogates that its later actors ascend."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel, BasePolicy
@@ -14,6 +16,7 @@ from sb3_savo.common.actors import ActorPolicy
 from sb3_savo.common.checks import check_choice, check_integer
 from sb3_savo.common.conditioning import POOLS, ConditionedMLP
 from sb3_savo.common.critics import learned_features
+from sb3_savo.common.mirror import MirroredConditionedMLP, MirroredMLP, can_mirror
 from sb3_savo.common.policies import perturb
 from sb3_savo.common.stacked import ALL, StackedMLP, initialize_weights
 
@@ -175,6 +178,25 @@ class ActorChain(BasePolicy):
         inputs = features.expand(n_networks, -1, -1)
         return self.nu(inputs, features, earlier, nets).transpose(0, 1)
 
+    def mirror(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """:return: As :class:`Mirror` takes it: observations to proposals, (n_actors, n, action_dim), if NumPy can"""
+        if type(self) is not ActorChain or not can_mirror(self.mu, *([] if self.nu is None else [self.nu])):
+            return None
+        first = MirroredMLP(self.mu)
+        n_first = self.mu.output.output_dims[0] // self.action_dim
+        successors = None if self.nu is None else MirroredConditionedMLP(self.nu)
+
+        def propose(obs: np.ndarray) -> np.ndarray:
+            proposals = np.empty((self.n_actors, len(obs), self.action_dim), dtype=np.float32)
+            outputs = first(obs).reshape(len(obs), n_first, self.action_dim).swapaxes(0, 1)
+            np.tanh(outputs, out=proposals[:n_first])
+            if successors is not None:
+                for i, outputs in enumerate(successors.outputs(obs, proposals), start=1):
+                    np.tanh(outputs, out=proposals[i])
+            return proposals
+
+        return propose
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         # The chain alone cannot say which proposal is best: the critic does, in the policy
         return self.act(self._first(self.extract_features(observation, self.features_extractor)))[:, 0]
@@ -323,6 +345,9 @@ class SAVOPolicy(ActorPolicy):
         if self.items is not None:
             return self.actor(obs, noise)  # in the space of embeddings the chain reacts to the noise
         return super().propose(obs, noise=noise)
+
+    def _mirrored_proposals(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        return self.actor.mirror() if type(self).propose is SAVOPolicy.propose else None
 
     def make_actor(self) -> ActorChain:
         return self.chain_class(
