@@ -73,9 +73,10 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
         discrete space
     :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
         of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
-    :param compile: Whether the losses and their gradients are compiled (``torch.compile``; a C++ compiler is needed), which
-        takes about a minute at the start of :meth:`learn`; ``"auto"`` for: in runs of 20,000 gradient steps or more. The
-        losses see the settings that there are at the start. What cannot be compiled runs without, with a warning.
+    :param compile: Whether the losses and their gradients are compiled (by torch's inductor, in processes of their own; a C++
+        compiler is needed), which takes about a minute at the start of :meth:`learn` if it was not done before; ``"auto"``
+        for: in runs of 20,000 gradient steps or more. The losses see the settings that there are at the start. What cannot
+        be compiled runs without, with a warning.
     :param precision: ``"highest"``, or ``"medium"`` for the products of large layers in bfloat16, where the processor has
         them in hardware
     :param stats_window_size: Window size for the rollout logging, in episodes
