@@ -1,6 +1,7 @@
 """A loss and its gradient as one pure function of parameters and batch, traced here and compiled from outside."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ Loss = Callable[[Any], tuple[th.Tensor, dict[str, th.Tensor]]]
 # What a compiled graph is: outputs of inputs
 Function = Callable[[list[th.Tensor]], list[th.Tensor]]
 
-CUDA_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "fallback_random": True}
+GPU_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "fallback_random": True}
 
 
 class Evaluation(nn.Module):
@@ -105,7 +106,7 @@ class CompiledGradient:
         self.own_tensors = [*vectors, *others.values()]
         graph = trace(loss_and_gradient, (vectors, others, batch))
         inputs = [*self.own_tensors, *tensors_in(batch)]
-        self.compiled = compile_for_cuda(graph) if policy.device.type == "cuda" else compile_apart(graph, inputs)
+        self.compiled = compile_apart(graph, inputs) if policy.device.type == "cpu" else compile_here(graph)
 
     @th.no_grad()
     def __call__(self, batch: Any) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
@@ -143,19 +144,19 @@ def trace(function: Callable[..., list[th.Tensor]], args: tuple[Any, ...]) -> Gr
         return make_fx(of_tensors, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors_in(args))
 
 
-def compile_for_cuda(graph: GraphModule) -> Function:
+def compile_here(graph: GraphModule) -> Function:
     """
     :param graph: A graph of tensors on a GPU
     :return: The same, compiled, in CUDA graphs
     """
-    compiled = th.compile(graph, fullgraph=True, dynamic=False, options=CUDA_OPTIONS)
+    compiled = th.compile(graph, fullgraph=True, dynamic=False, options=GPU_OPTIONS)
     return lambda inputs: compiled(*inputs)
 
 
 def compile_apart(graph: GraphModule, inputs: list[th.Tensor]) -> Function:
     """
-    Compile ahead of time, in a process of its own, whose memory goes when it ends. What was compiled before is found in
-    torch's cache (``TORCHINDUCTOR_CACHE_DIR``).
+    Compile for the processor, ahead of time, in a process of its own, whose memory goes when it ends. What was compiled
+    before is found in torch's cache (``TORCHINDUCTOR_CACHE_DIR``).
 
     :param graph: A graph of tensors
     :param inputs: Examples of them
@@ -163,19 +164,20 @@ def compile_apart(graph: GraphModule, inputs: list[th.Tensor]) -> Function:
     :raises RuntimeError: if it cannot be compiled
     """
     shapes = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs]
-    options = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
+    options: dict[str, Any] = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
     constants = [(name, tensor.tolist()) for name, tensor in graph.named_buffers()]
     made_of = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
     package = Path(cache_dir(), "sb3_savo", f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.pt2")
     if not package.exists():
         package.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=package.parent) as folder:
-            th.save((graph, shapes, options), f"{folder}/graph")
+            th.export.save(th.export.export(graph, tuple(inputs)), f"{folder}/graph.pt2")
+            files = [f"{folder}/graph.pt2", f"{folder}/compiled.pt2"]
+            command = [sys.executable, "-W", "ignore", compiler.__file__, *files, json.dumps(options)]
             paths = os.pathsep.join(path for path in sys.path if path)
-            command = [sys.executable, "-W", "ignore", compiler.__file__, f"{folder}/graph", f"{folder}/compiled.pt2"]
             done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
             if done.returncode != 0:
                 raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
-            os.replace(f"{folder}/compiled.pt2", package)
+            os.replace(files[1], package)
     # (Not by torch._inductor.aoti_load_package, which imports the compiler)
     return th._C._aoti.AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run
