@@ -117,7 +117,10 @@ def test_nearest_items_in_a_compiled_update():
             # (By SGD: where hardly any gradient is, Adam makes steps of its rounding.)
             plain = {"net_arch": [16], "optimizer_class": th.optim.SGD}
             options = {**SMALL, "learning_starts": 100, "learning_rate": 0.01, "policy_kwargs": plain, **kwargs}
-            return SAVO("MlpPolicy", env, compile=compile, n_actors=2, **options)
+            # (One loss is compiled, that of the critics, whose target is at items.)
+            return SAVO(
+                "MlpPolicy", env, compile=compile, n_actors=2, surrogate=None, q_smoothing=False, policy_delay=10, **options
+            )
 
         eager, compiled = same_twice(make)
         assert compiled.has_masks is not bool(kwargs)
@@ -403,3 +406,23 @@ print(faults())
         environment[setting] = str(2**17)
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert (int(done.stdout) < 1_000) == (setting is None)
+
+
+def test_long_training_takes_no_more_memory_than_short():
+    """What is recorded in every gradient step does not hold the memory apart that the others need again."""
+    script = """
+from sb3_savo import SAVO
+
+def resident():
+    return next(int(line.split()[1]) // 2**10 for line in open("/proc/self/status") if line.startswith("VmRSS"))
+
+kwargs = {"learning_starts": 100, "batch_size": 256, "buffer_size": 400, "seed": 0, "device": "cpu", "compile": False}
+model = SAVO("MlpPolicy", "HopperRestricted-v5", policy_kwargs={"net_arch": [256, 256]}, **kwargs).learn(110)
+before = resident()
+model.train(150, batch_size=256)
+print(resident() - before)
+"""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads Linux's /proc")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50

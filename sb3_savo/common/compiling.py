@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from sb3_savo.common import compiler
 from sb3_savo.common.flat import FlatParameters
+from sb3_savo.common.forked import forked
 
 # loss and values to record, of a batch
 Loss = Callable[[Any], tuple[th.Tensor, dict[str, th.Tensor]]]
@@ -90,7 +91,7 @@ class CompiledGradient:
         evaluation = Evaluation(policy, loss)
         of_learner = flats.index(learner)
 
-        def loss_and_gradient(vectors: list[th.Tensor], others: dict[str, th.Tensor], batch: Any) -> list[th.Tensor]:
+        def loss_and_gradient(vectors: list[th.Tensor], others: dict[str, th.Tensor], batch: Any) -> Any:
             views = [flat.views(vector) for flat, vector in zip(flats, vectors, strict=True)]
             views[of_learner] = [view.detach().requires_grad_() for view in views[of_learner]]
             tensors = {f"policy.{name}": tensor for name, tensor in others.items()}
@@ -100,13 +101,11 @@ class CompiledGradient:
             with th.enable_grad():
                 value, recorded = th.func.functional_call(evaluation, tensors, (batch,), tie_weights=False)
                 gradient = learner.gradient(value, max_norm, views[of_learner])
-            self.recorded_names = list(recorded)
-            return [value.detach(), gradient, *recorded.values()]
+            return value.detach(), recorded, gradient
 
         self.own_tensors = [*vectors, *others.values()]
-        graph = trace(loss_and_gradient, (vectors, others, batch))
-        inputs = [*self.own_tensors, *tensors_in(batch)]
-        self.compiled = compile_apart(graph, inputs) if policy.device.type == "cpu" else compile_here(graph)
+        compile = compile_apart if policy.device.type == "cpu" else compile_here
+        self.compiled, (self.loss, self.recorded, self.gradient) = compile(loss_and_gradient, (vectors, others, batch))
 
     @th.no_grad()
     def __call__(self, batch: Any) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
@@ -114,8 +113,8 @@ class CompiledGradient:
         :param batch: Like the example
         :return: The loss, the values to record, and the gradient with respect to the learner's vector
         """
-        loss, gradient, *recorded = self.compiled([*self.own_tensors, *tensors_in(batch)])
-        return loss, dict(zip(self.recorded_names, recorded, strict=True)), gradient
+        outputs = self.compiled([*self.own_tensors, *tensors_in(batch)])
+        return outputs[self.loss], {name: outputs[i] for name, i in self.recorded.items()}, outputs[self.gradient]
 
 
 def tensors_in(values: Any) -> list[th.Tensor]:
@@ -126,58 +125,74 @@ def tensors_in(values: Any) -> list[th.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, th.Tensor)]
 
 
-def trace(function: Callable[..., list[th.Tensor]], args: tuple[Any, ...]) -> GraphModule:
+def trace(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[GraphModule, Any]:
     """
-    :param function: A function of tensors that are in lists, dictionaries, …
+    :param function: A function of tensors that are in lists, dictionaries, …, which returns such
     :param args: Example arguments
-    :return: What it computes, as a graph of the tensors alone: nothing is computed, no random number drawn, and no running
-        statistic moved
+    :return: What it computes, as a graph of the tensors alone (nothing is computed, no random number drawn, and no running
+        statistic moved), and the like of what the function returns, with the places among the graph's outputs
     """
     leaves, structure = pytree.tree_flatten(args)
+    places: Any = None
 
     def of_tensors(*tensors: th.Tensor) -> list[th.Tensor]:
+        nonlocal places
         given = iter(tensors)
         filled = [next(given) if isinstance(leaf, th.Tensor) else leaf for leaf in leaves]
-        return function(*pytree.tree_unflatten(filled, structure))
+        outputs, structure_of_outputs = pytree.tree_flatten(function(*pytree.tree_unflatten(filled, structure)))
+        places = pytree.tree_unflatten(range(len(outputs)), structure_of_outputs)
+        return outputs
 
     with th.no_grad():
-        return make_fx(of_tensors, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors_in(args))
+        graph = make_fx(of_tensors, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors_in(args))
+    return graph, places
 
 
-def compile_here(graph: GraphModule) -> Function:
+def compile_here(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Function, Any]:
     """
-    :param graph: A graph of tensors on a GPU
-    :return: The same, compiled, in CUDA graphs
+    :param function: Of tensors on a GPU, as for :func:`trace`
+    :param args: Example arguments
+    :return: The same of the tensors alone, compiled, in CUDA graphs; and the places among its outputs
     """
+    graph, places = trace(function, args)
     compiled = th.compile(graph, fullgraph=True, dynamic=False, options=GPU_OPTIONS)
-    return lambda inputs: compiled(*inputs)
+    return lambda inputs: compiled(*inputs), places
 
 
-def compile_apart(graph: GraphModule, inputs: list[th.Tensor]) -> Function:
+def compile_apart(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Function, Any]:
     """
-    Compile for the processor, ahead of time, in a process of its own, whose memory goes when it ends. What was compiled
+    Compile for the processor, ahead of time, in processes of their own, whose memory goes when they end. What was compiled
     before is found in torch's cache (``TORCHINDUCTOR_CACHE_DIR``).
 
-    :param graph: A graph of tensors
-    :param inputs: Examples of them
-    :return: The same, compiled
+    :param function: As for :func:`trace`
+    :param args: Example arguments
+    :return: The same of the tensors alone, compiled; and the places among its outputs
     :raises RuntimeError: if it cannot be compiled
     """
-    shapes = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs]
     options: dict[str, Any] = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
-    constants = [(name, tensor.tolist()) for name, tensor in graph.named_buffers()]
-    made_of = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
-    package = Path(cache_dir(), "sb3_savo", f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.pt2")
-    if not package.exists():
-        package.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=package.parent) as folder:
-            th.export.save(th.export.export(graph, tuple(inputs)), f"{folder}/graph.pt2")
-            files = [f"{folder}/graph.pt2", f"{folder}/compiled.pt2"]
-            command = [sys.executable, "-W", "ignore", compiler.__file__, *files, json.dumps(options)]
+    packages = Path(cache_dir(), "sb3_savo")
+    packages.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=packages) as folder:
+        exported, compiled = f"{folder}/graph.pt2", f"{folder}/compiled.pt2"
+
+        def export() -> tuple[Path, Any]:
+            graph, places = trace(function, args)
+            inputs = tensors_in(args)
+            shapes = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs]
+            constants = [(name, tensor.tolist()) for name, tensor in graph.named_buffers()]
+            made_of = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
+            package = packages / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.pt2"
+            if not package.exists():
+                th.export.save(th.export.export(graph, tuple(inputs)), exported)
+            return package, places
+
+        package, places = forked(export)
+        if not package.exists():
+            command = [sys.executable, "-W", "ignore", compiler.__file__, exported, compiled, json.dumps(options)]
             paths = os.pathsep.join(path for path in sys.path if path)
             done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
             if done.returncode != 0:
                 raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
-            os.replace(files[1], package)
+            os.replace(compiled, package)
     # (Not by torch._inductor.aoti_load_package, which imports the compiler)
-    return th._C._aoti.AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run
+    return th._C._aoti.AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run, places

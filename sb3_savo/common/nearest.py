@@ -41,6 +41,11 @@ class NearestItems(nn.Module):
         # Not in the state dict: the embeddings are saved once, with the action space
         self.register_buffer("widened", th.cat([widened, padding]), persistent=False)
         self.register_buffer("scratch", th.empty(0), persistent=False)
+        self.key = register(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.key = register(self)
 
     @property
     def embeddings(self) -> th.Tensor:
@@ -64,7 +69,7 @@ class NearestItems(nn.Module):
         :raises ValueError: if no item may be found
         """
         if get_proxy_mode() is not None:
-            return search_operator(queries, k, masks, register(self))
+            return search_operator(queries, k, masks, self.key)
         if masks is not None and not bool(masks.any(dim=1).all()):
             raise ValueError(f"action_masks: a row allows none of the {self.n_items} items.")
         if k > self.n_items:

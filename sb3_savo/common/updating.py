@@ -43,7 +43,8 @@ class UpdatingAlgorithm(CollectingAlgorithm):
     compiles: bool
 
     def _setup_model(self) -> None:
-        self._recorded: dict[str, list[th.Tensor]] = {}
+        # Sums, and of how many values
+        self._recorded: dict[str, tuple[th.Tensor, int]] = {}
         self._compiled: dict[Any, CompiledGradient] = {}
         self.compiles = self.compile is True
         # Running statistics, which the target networks copy
@@ -100,8 +101,8 @@ class UpdatingAlgorithm(CollectingAlgorithm):
             yield batch
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, values in self._recorded.items():
-            self.logger.record(f"train/{name}", th.stack(values).mean().item())
+        for name, (total, n) in self._recorded.items():
+            self.logger.record(f"train/{name}", total.item() / n)
 
     def _sample(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
         """Batches, as many of which as fit in some memory are sampled at once."""
@@ -121,7 +122,9 @@ class UpdatingAlgorithm(CollectingAlgorithm):
         :param name: Name of the value
         :param value: A scalar; it stays on its device until then
         """
-        self._recorded.setdefault(name, []).append(value.detach())
+        # (Not a list of the values: as they lie between what a gradient step frees, the memory would go to pieces)
+        total, n = self._recorded.get(name, (value.new_zeros(()), 0))
+        self._recorded[name] = total.add_(value.detach()), n + 1
 
     # The steps of an update
 
@@ -170,7 +173,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
                 try:
                     with self.reduced_precision():
                         loss = loss_function(batch)
-                    return loss, {name: values[0] for name, values in self._recorded.items()}
+                    return loss, {name: value for name, (value, _) in self._recorded.items()}
                 finally:
                     self._recorded = outer
 
