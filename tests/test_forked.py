@@ -36,9 +36,9 @@ def test_errors_come_through():
     def fail():
         raise KeyError("what is missing")
 
-    with pytest.raises(RuntimeError, match="^KeyError: 'what is missing'$"):
+    with pytest.raises(RuntimeError, match=r"^KeyError: 'what is missing'$"):
         forked(fail)
-    with pytest.raises(RuntimeError, match="^AttributeError: Can't pickle local object"):
+    with pytest.raises(RuntimeError, match=r"^AttributeError: Can't pickle local object"):
         forked(lambda: lambda: None)
     with pytest.raises(RuntimeError, match="a forked process ended without an answer"):
         forked(lambda: os._exit(3))

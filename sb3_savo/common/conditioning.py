@@ -1,7 +1,5 @@
 """Conditioning a network on the earlier actions a_<i: a summary of the list (§13.3) and its modulation (§13.4)."""
 
-import math
-
 import torch as th
 from torch import nn
 
@@ -10,6 +8,9 @@ from sb3_savo.common.stacked import ALL, StackedLinear, StackedMLP, like
 SUMMARIZERS = ("deepset", "lstm", "transformer")
 MODULATIONS = ("film", "mlp")
 POOLS = ("mean", "max")
+
+# DeepSets are evaluated for so many networks at once, with the actions that any of these sees
+GROUP_SIZE = 2
 
 
 class SetPool(nn.Module):
@@ -120,7 +121,6 @@ class Summarizer(nn.Module):
     ):
         super().__init__()
         self.n_networks = n_networks
-        self.group_size = max(2, math.isqrt(n_networks))
         # The first layer on (s, a_j), in two parts: that of s is the same for every j
         self.state = StackedLinear(n_networks, features_dim, hidden_dim)
         self.action = StackedLinear(n_networks, action_dim, hidden_dim)
@@ -145,9 +145,8 @@ class Summarizer(nn.Module):
         networks = range(self.n_networks)[nets]
         state = self.state(features.expand(len(networks), -1, -1), nets).unsqueeze(1)
         pooled = []
-        # In groups of networks, each with the actions that any of the group may see
-        for start in range(0, len(networks), self.group_size):
-            of_group = state[start : start + self.group_size]
+        for start in range(0, len(networks), GROUP_SIZE):
+            of_group = state[start : start + GROUP_SIZE]
             group = slice(networks.start + start, networks.start + start + len(of_group))
             seen = actions[:, : group.stop].transpose(0, 1).expand(len(of_group), -1, -1, -1)
             elements = self.element((of_group + self.action(seen, group)).relu(), group).relu()
