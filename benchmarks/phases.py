@@ -1,5 +1,6 @@
 """
-Where does a gradient step's time go? A table of its phases, and of the operations that take most.
+Where does a gradient step's time go? How much there is to multiply, a table of its phases, and one of the operations that take
+most.
 
     python -m benchmarks.phases
     python -m benchmarks.phases --compile --precision medium --threads 2 --n-actors 10
@@ -13,6 +14,7 @@ import warnings
 import pandas as pd
 import torch as th
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed import SHAPES, machine, make
 from sb3_savo import SAVO
@@ -31,6 +33,18 @@ def table(events: list[th.autograd.profiler_util.FunctionEvent], n_steps: int, b
     return pd.DataFrame(rows).sort_values("us", ascending=False)
 
 
+def flops(model: SAVO) -> float:
+    """
+    :param model: Of what
+    :return: Floating-point operations in the matrix products of a gradient step, the delayed ones as their share
+    """
+    compiles, model.compiles = model.compiles, False
+    with FlopCounterMode(display=False) as counter:
+        model.train(gradient_steps=model.policy_delay, batch_size=256)
+    model.compiles = compiles
+    return counter.get_total_flops() / model.policy_delay
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=list(SHAPES), default="Hopper")
@@ -45,12 +59,14 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     own = {"n_actors": args.n_actors, "compile": args.compile, "precision": args.precision}
     model = make(SAVO, SHAPES[args.shapes], own_policy=True, **own)
+    n_flops = flops(model)
     model.train(gradient_steps=10, batch_size=256)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         model.train(gradient_steps=args.n_steps, batch_size=256)
     events = profiler.key_averages()
     phases = [e for e in events if e.key in PHASES or e.key.split(": ")[0] in model.policy.learner_names]
-    print(f"{machine(args.threads)}\n\nPhases, per gradient step")
+    print(f"{machine(args.threads)}\n\n{n_flops / 1e6:.0f} MFLOP in matrix products, per gradient step")
+    print("\nPhases, per gradient step")
     print(table(phases, args.n_steps, "cpu_time_total").round(1).to_string(index=False))
     print("\nOperations, per gradient step")
     print(table(events, args.n_steps, "self_cpu_time_total").head(20).round(1).to_string(index=False))

@@ -10,9 +10,12 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, Ensemble, Wolpertinger
+from sb3_savo.common import mirror as mirror_module
+from sb3_savo.common.mirror import FEW_ROWS, LARGE, on_one_thread, openblas
 from sb3_savo.common.policies import MaximizerPolicy
 
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
@@ -184,3 +187,43 @@ def test_wrong_shapes_are_errors():
     with pytest.raises(ValueError, match="mixing Gym API"):
         model.predict((np.zeros(3, dtype=np.float32), {}))
     assert model.predict(np.zeros((0, 3), dtype=np.float32))[0].shape == (0, 1)
+
+
+def test_few_rows_of_wide_networks():
+    """Few proposals of one state, under a critic whose layers are large."""
+    model = make(net_arch=(FEW_ROWS * 64, LARGE // (FEW_ROWS * 64)))
+    for n in (1, 2, 3):
+        assert_same(model, n)
+
+
+has_openblas = pytest.mark.skipif(not openblas(), reason="NumPy is without OpenBLAS")
+
+
+@has_openblas
+def test_products_on_one_thread():
+    """As many threads as before, whatever happens; and one meanwhile."""
+
+    def n_threads():
+        return np.array([library.get_num_threads() for library in openblas()])
+
+    with threadpool_limits(2, user_api="blas"):
+        before = n_threads()
+        np.testing.assert_array_equal(on_one_thread(n_threads), np.ones_like(before))
+        np.testing.assert_array_equal(n_threads(), before)
+        with pytest.raises(ZeroDivisionError):
+            on_one_thread(lambda: 1 // 0)
+        np.testing.assert_array_equal(n_threads(), before)
+
+
+@has_openblas
+@pytest.mark.parametrize("method", ["propose", "maximize", "act"])
+def test_a_mirror_computes_on_one_thread(method, monkeypatch):
+    model = make()
+    obs = model.policy.mirror.flatten(model.observation_space.sample())
+    arguments = [obs, model.policy.mirror.propose(obs)] if method == "maximize" else [obs]
+    seen = []
+    dot = mirror_module.affine
+    monkeypatch.setattr(mirror_module, "affine", lambda *args: seen.append(openblas()[0].get_num_threads()) or dot(*args))
+    with threadpool_limits(2, user_api="blas"):
+        getattr(model.policy.mirror, method)(*arguments)
+    assert seen and set(seen) == {1}

@@ -61,3 +61,14 @@ def test_phases(monkeypatch, capsys):
     phases.main()
     rows = {" ".join(line.split()[:-2]) for line in capsys.readouterr().out.splitlines()}
     assert rows >= {"critic: loss", "surrogates: loss", "actor: loss", *phases.PHASES}
+
+
+def test_flops():
+    """Those of TD3, by hand, for one actor with RecSim's shapes."""
+    actor = 30 * 64 + 64 * 32 + 32 * 32 + 32 * 16 + 16 * 45
+    critic = 75 * 64 + 64 * 32 + 32 * 1
+    # What is backpropagated ends at the first layer, or at the critic's action; the actor's loss leaves the critic alone
+    critic_loss = actor + 2 * critic + 2 * (3 * critic - 75 * 64)
+    actor_loss = (3 * actor - 30 * 64) + 2 * critic
+    model = speed.make(SAVO, speed.SHAPES["RecSim"], own_policy=True, n_actors=1)
+    assert phases.flops(model) == 2 * 256 * (critic_loss + actor_loss / 2)

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from threadpoolctl import LibController, ThreadpoolController
 from torch import nn
 
 from sb3_savo.common.conditioning import ConditionedMLP, SetPool, Summarizer
@@ -17,6 +18,9 @@ from sb3_savo.common.stacked import ALL, StackedLayerNorm, StackedLinear, Stacke
 
 # Of torch's layer normalization
 EPSILON = 1e-5
+
+# So many rows, and so large a matrix, from which on a product of matrices is faster than one for each row
+FEW_ROWS, LARGE = 4, 2**14
 
 
 def can_mirror(*networks: nn.Module) -> bool:
@@ -51,10 +55,38 @@ def arrays(layer: nn.Module, nets: int | slice) -> tuple[np.ndarray, np.ndarray]
 
 def affine(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """:return: The outputs, (n, output_dim), of a linear layer, or (n_networks, n, output_dim) of one of each network"""
-    # (``dot`` takes half the time over small matrices)
-    y = x.dot(weight) if weight.ndim == 2 else np.matmul(x, weight)
+    if weight.ndim == 3:
+        y = np.matmul(x, weight)
+    elif 1 < len(x) < FEW_ROWS and weight.size >= LARGE:
+        y = np.vecmat(x, weight)
+    else:
+        # (``matmul`` takes twice the time over small matrices)
+        y = x.dot(weight)
     y += bias
     return y
+
+
+@cache
+def openblas() -> list[LibController]:
+    """:return: The libraries in which NumPy's products may run on several threads"""
+    return ThreadpoolController().select(internal_api="openblas").lib_controllers
+
+
+def on_one_thread(function: Callable[..., np.ndarray], *args: np.ndarray) -> np.ndarray:
+    """
+    :param function: What has products in NumPy
+    :param args: Its arguments
+    :return: What it returns, computed on this thread alone: OpenBLAS's others, once awake, keep the processors busy from which
+        torch's threads are to learn next
+    """
+    before = [library.get_num_threads() for library in openblas()]
+    for library in openblas():
+        library.set_num_threads(1)
+    try:
+        return function(*args)
+    finally:
+        for library, n_threads in zip(openblas(), before, strict=True):
+            library.set_num_threads(n_threads)
 
 
 @cache
@@ -77,7 +109,7 @@ ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
 def normalize(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
     """Layer normalization in place, of the last dimension."""
     dim = x.shape[-1]
-    x -= np.vecdot(x, row(1 / dim, dim))[..., None]
+    x -= x.dot(row(1 / dim, dim).T)
     variance = np.vecdot(x, x)[..., None] * row(1 / dim, 1)
     variance += row(EPSILON, 1)
     x *= (weight + row(1.0, dim)) / np.sqrt(variance, out=variance)
@@ -214,7 +246,7 @@ class Mirror:
     """
 
     def __init__(self, propose: Callable[[np.ndarray], np.ndarray], critics: StackedMLP, action_space: spaces.Box):
-        self.propose = propose
+        self._propose = propose
         self.q1 = MirroredMLP(critics)
         self.low = action_space.low.reshape(1, -1)
         self.features_dim = len((self.q1.layers or [self.q1.output])[0][0]) - self.low.shape[1]
@@ -227,28 +259,41 @@ class Mirror:
         """
         return observations.reshape(-1, self.features_dim).astype(np.float32, copy=False)
 
+    def propose(self, obs: np.ndarray) -> np.ndarray:
+        """
+        :param obs: (n, features_dim)
+        :return: Proposals, (n_actions, n, action_dim)
+        """
+        return on_one_thread(self._propose, obs)
+
     def maximize(self, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """
         :param obs: (n, features_dim)
         :param actions: (n_actions, n, action_dim)
         :return: Which action has the highest value, (n,)
         """
-        n_actions, n, features_dim = len(actions), *obs.shape
-        inputs = np.empty((n_actions, n, features_dim + actions.shape[2]), dtype=np.float32)
-        inputs[:, :, :features_dim] = obs
-        inputs[:, :, features_dim:] = actions
-        return self.q1(inputs.reshape(-1, inputs.shape[2])).reshape(n_actions, n).argmax(axis=0)
+        return on_one_thread(self._maximize, obs, actions)
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """
         :param observations: One, (...), or several, (n, ...)
         :return: The maximizer's actions, as the environment takes them, (n, action_dim)
         """
+        return on_one_thread(self._act, observations)
+
+    def _maximize(self, obs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        n_actions, n, features_dim = len(actions), *obs.shape
+        inputs = np.empty((n_actions, n, features_dim + actions.shape[2]), dtype=np.float32)
+        inputs[:, :, :features_dim] = obs
+        inputs[:, :, features_dim:] = actions
+        return self.q1(inputs.reshape(-1, inputs.shape[2])).reshape(n_actions, n).argmax(axis=0)
+
+    def _act(self, observations: np.ndarray) -> np.ndarray:
         obs = self.flatten(observations)
-        proposals = self.propose(obs)
+        proposals = self._propose(obs)
         actions = proposals[0]
         if len(proposals) > 1:
-            actions = proposals[self.maximize(obs, proposals), np.arange(len(obs))]
+            actions = proposals[self._maximize(obs, proposals), np.arange(len(obs))]
         # As SB3's ``unscale_action``
         actions = (actions + row(1.0, actions.shape[1])) * row(0.5, actions.shape[1])
         actions *= self.span
