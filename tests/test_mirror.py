@@ -15,7 +15,8 @@ from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, Ensemble, Wolpertinger
 from sb3_savo.common import mirror as mirror_module
-from sb3_savo.common.mirror import FEW_ROWS, LARGE, on_one_thread, openblas
+from sb3_savo.common.blas import on_one_thread, openblas
+from sb3_savo.common.mirror import FEW_ROWS, LARGE
 from sb3_savo.common.policies import MaximizerPolicy
 
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}

@@ -91,7 +91,9 @@ class CompiledGradient:
         evaluation = Evaluation(policy, loss)
         of_learner = flats.index(learner)
 
-        def loss_and_gradient(vectors: list[th.Tensor], others: dict[str, th.Tensor], batch: Any) -> Any:
+        def loss_and_gradient(
+            vectors: list[th.Tensor], others: dict[str, th.Tensor], batch: Any
+        ) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
             views = [flat.views(vector) for flat, vector in zip(flats, vectors, strict=True)]
             views[of_learner] = [view.detach().requires_grad_() for view in views[of_learner]]
             tensors = {f"policy.{name}": tensor for name, tensor in others.items()}
@@ -171,7 +173,7 @@ def compile_apart(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[
     """
     options: dict[str, Any] = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
     packages = Path(cache_dir(), "sb3_savo")
-    packages.mkdir(exist_ok=True)
+    packages.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=packages) as folder:
         exported, compiled = f"{folder}/graph.pt2", f"{folder}/compiled.pt2"
 
