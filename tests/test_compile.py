@@ -88,10 +88,10 @@ def test_compiled_and_eager_updates_are_the_same(case):
     """With the target's noise, so that the random numbers must be the same too."""
     kwargs = dict(SMALL, target_policy_noise=0.2)
     if case == "discrete":
-        kwargs |= {"surrogate": "hybrid", "target_policy_noise": 0.0}
+        kwargs |= {"surrogate": "hybrid", "target_policy_noise": 0.0, "policy_kwargs": {"net_arch": [16]}}
     if case == "batch norm":
         extractor = {"features_extractor_class": BatchNormExtractor, "share_features_extractor": True}
-        kwargs |= {"n_actors": 2, "policy_kwargs": {"net_arch": [16], **extractor}}
+        kwargs |= {"n_actors": 1, "policy_kwargs": {"net_arch": [16], **extractor}}
     env = "MiningExpedition-v0" if case == "discrete" else ENV_ID
 
     def make(compile):
@@ -151,7 +151,7 @@ def test_a_compiler_that_fails(tmp_path, monkeypatch):
 
 
 def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
-    """And the compiler's process leaves nothing but its packages."""
+    """And the compiler's process leaves nothing but its package (here of one loss, the critics')."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     processes = []
     monkeypatch.setattr(
@@ -159,14 +159,14 @@ def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
     )
 
     def updated():
-        model = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, **SMALL).learn(50)
+        model = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, policy_delay=100, **SMALL).learn(50)
         assert model.compiles
         return model.critic.flat.vector
 
     first = updated()
     packages = sorted(path.name for path in (tmp_path / "sb3_savo").iterdir())
-    assert len(processes) == len(packages) == 2 and all(name.endswith(".pt2") for name in packages)
-    assert th.equal(first, updated()) and len(processes) == 2
+    assert len(processes) == len(packages) == 1 and packages[0].endswith(".pt2")
+    assert th.equal(first, updated()) and len(processes) == 1
 
 
 def test_auto_compiles_long_runs(capsys):
@@ -201,7 +201,8 @@ def test_arguments():
 
 def test_saving_and_resuming_after_compilation(tmp_path):
     """A compiled run is saved as any other, and goes on with or without compilation."""
-    first = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, **SMALL).learn(50)
+    # (One loss is compiled, that of the critics.)
+    first = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, policy_delay=100, **SMALL).learn(50)
     assert first.compiles and first._compiled
     first.save(tmp_path / "model")
     for compile in (True, False):
