@@ -409,6 +409,7 @@ print(faults())
     assert (int(done.stdout) < 1_000) == (setting is None)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
 def test_long_training_takes_no_more_memory_than_short():
     """What is recorded in every gradient step does not hold the memory apart that the others need again."""
     script = """
@@ -423,7 +424,5 @@ before = resident()
 model.train(150, batch_size=256)
 print(resident() - before)
 """
-    if not sys.platform.startswith("linux"):
-        pytest.skip("reads Linux's /proc")
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 50

@@ -20,6 +20,7 @@ def on_one_thread(function: Callable[..., np.ndarray], *args: np.ndarray) -> np.
     :return: What it returns, computed on this thread alone: OpenBLAS's others, once awake, keep the processors busy from which
         torch's threads are to learn next
     """
+    # (Not by threadpoolctl's own contexts, which take longer than most of the products)
     before = [library.get_num_threads() for library in openblas()]
     for library in openblas():
         library.set_num_threads(1)

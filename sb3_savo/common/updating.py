@@ -123,7 +123,7 @@ class UpdatingAlgorithm(CollectingAlgorithm):
         :param value: A scalar; it stays on its device until then
         """
         # (Not a list of the values: as they lie between what a gradient step frees, the memory would go to pieces)
-        total, n = self._recorded.get(name, (value.new_zeros(()), 0))
+        total, n = self._recorded.get(name) or (value.new_zeros(()), 0)
         self._recorded[name] = total.add_(value.detach()), n + 1
 
     # The steps of an update
