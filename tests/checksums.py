@@ -69,7 +69,10 @@ def masked_env() -> gym.Env:
 
 def image_env() -> gym.Env:
     """:return: Small images, a continuous action"""
-    return FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=False)
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=False)
+    env.observation_space.seed(0)
+    env.action_space.seed(0)
+    return env
 
 
 def make_models(compile: bool) -> Iterable[tuple[str, Any]]:
@@ -136,9 +139,7 @@ def checksums(model: BaseAlgorithm) -> tuple[str, str]:
     model.observation_space.seed(1)
     seen = [model.observation_space.sample() for _ in range(8)]
     batch = {k: np.stack([s[k] for s in seen]) for k in seen[0]} if isinstance(seen[0], dict) else np.stack(seen)
-    predicted = [
-        model.predict(obs, deterministic=deterministic)[0] for obs in (seen[0], batch) for deterministic in (True, False)
-    ]
+    predicted = [model.predict(obs, deterministic=choice)[0] for obs in (seen[0], batch) for choice in (True, False)]
     return digest(model.policy.state_dict().values()), digest(th.as_tensor(np.asarray(action)) for action in predicted)
 
 
