@@ -22,7 +22,7 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_savo.envs.recsim import RecSimVecEnv
-from sb3_savo.envs.recsim_users import CLICK_COST, SKIP_COST, Users
+from sb3_savo.envs.recsim.users import CLICK_COST, SKIP_COST, Users
 
 
 class RandomPolicy:

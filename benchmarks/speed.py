@@ -42,9 +42,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from benchmarks.runs import RESULTS
 from sb3_savo import SAVO
-from sb3_savo.common.nearest import ApproximateNearestItems, NearestItems
+from sb3_savo.actions.nearest import ApproximateNearestItems, NearestItems
 from sb3_savo.envs.recsim import RecSimVecEnv
-from sb3_savo.envs.recsim_users import make_catalogue
+from sb3_savo.envs.recsim.users import make_catalogue
 
 
 @dataclasses.dataclass

@@ -3,16 +3,12 @@
 from importlib.metadata import version
 
 from sb3_savo import envs
-from sb3_savo.cem import CEM
-from sb3_savo.common.resets import ResetCallback
-from sb3_savo.common.spaces import EmbeddedDiscrete
-from sb3_savo.ensemble import Ensemble
-from sb3_savo.envs import ActionEmbedding
-from sb3_savo.greedyac import GreedyAC, GreedyTD3
-from sb3_savo.multistart import MultiStart
+from sb3_savo.actions.embedding import ActionEmbedding
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.baselines import CEM, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
+from sb3_savo.common.callbacks import ResetCallback
 from sb3_savo.savo import SAVO
 from sb3_savo.savosac import SAVOSAC
-from sb3_savo.wolpertinger import Wolpertinger
 
 __version__ = version("sb3-savo")
 __all__ = [

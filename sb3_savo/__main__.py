@@ -7,7 +7,7 @@ import importlib
 import runpy
 import sys
 
-from sb3_savo.zoo.seams import EXTENSIONS
+from sb3_savo.zoo.extensions import EXTENSIONS
 
 COMMANDS = (
     "train",

@@ -10,7 +10,7 @@ from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from torch.distributions import Normal
 
 from sb3_savo import CEM, SAVO, ActionEmbedding, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
-from sb3_savo.common.spaces import EmbeddedDiscrete
+from sb3_savo.actions.spaces import EmbeddedDiscrete
 from tests.algorithms import ALGORITHMS, BASELINES
 from tests.reference import spread_out
 

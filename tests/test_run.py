@@ -65,7 +65,7 @@ def networks(model):
         {"train_freq": 5, "gradient_steps": 0},
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_options(options):
     model = SAVO("MlpPolicy", ENV_ID, **{"policy_kwargs": SMALL_NETS, **QUICK, **options})

@@ -7,7 +7,7 @@ from stable_baselines3 import SAC
 from torch.distributions import Normal
 
 from sb3_savo import SAVOSAC
-from sb3_savo.common.gaussian import entropy, log_prob
+from sb3_savo.networks.squashed_gaussian import entropy, log_prob
 from tests.reference import critic_pairs, spread_out
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"

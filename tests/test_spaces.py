@@ -13,8 +13,8 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.env_checker import check_env
 
 from sb3_savo import ActionEmbedding, EmbeddedDiscrete
-from sb3_savo.common.nearest import ApproximateNearestItems, NearestItems, scale
-from sb3_savo.common.spaces import proposal_space
+from sb3_savo.actions.nearest import ApproximateNearestItems, NearestItems, scale
+from sb3_savo.actions.spaces import proposal_space
 
 RNG = np.random.default_rng(0)
 

@@ -13,8 +13,8 @@ import yaml
 
 import sb3_savo
 from sb3_savo import SAVO
+from sb3_savo.zoo.extensions import ALGORITHMS, hyperparams_file
 from sb3_savo.zoo.samplers import CONVERTERS, SAMPLERS
-from sb3_savo.zoo.seams import ALGORITHMS, hyperparams_file
 
 ENV_ID = "InvertedPendulumRestricted-v4"
 QUICK = ["--hyperparams", "learning_starts:40", "n_envs:2", "train_freq:5", "gradient_steps:2", "buffer_size:5000"]
@@ -146,7 +146,7 @@ def test_record_video(folder, tmp_path, monkeypatch):
 
 def test_a_failing_hook_leaves_the_zoo_alone(tmp_path):
     code = (
-        "import sys, warnings; sys.modules['sb3_savo.zoo.seams'] = None; warnings.simplefilter('always'); "
+        "import sys, warnings; sys.modules['sb3_savo.zoo.extensions'] = None; warnings.simplefilter('always'); "
         "import rl_zoo3; assert 'savo' not in rl_zoo3.ALGOS and 'td3' in rl_zoo3.ALGOS"
     )
     output = python("-c", code, cwd=tmp_path, check=False)

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch as th
 
+from sb3_savo.actions.candidates import ascend
 from sb3_savo.common.policies import MaximizerPolicy
-from sb3_savo.common.search import ascend
 
 
 @th.no_grad()

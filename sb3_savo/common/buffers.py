@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
+from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 
 BITS = 32  # of a mask, in one of the float32 numbers that a transition's action consists of
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from sb3_savo.common.checks import check_integer, check_number
+from sb3_savo.arguments import check_integer, check_number
 
 EXPLORATION_NOISES = ("ou", "gaussian", None)
 

@@ -16,19 +16,19 @@ from stable_baselines3.common.type_aliases import (
 )
 from torch.nn import functional as F
 
+from sb3_savo.actions.nearest import NEAREST, ApproximateNearestItems
+from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, proposal_space
+from sb3_savo.arguments import check_choice, check_integer, check_number, check_train_freq
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
-from sb3_savo.common.checks import check_action_space, check_choice, check_integer, check_number, check_train_freq
-from sb3_savo.common.critics import CandidateCritic
 from sb3_savo.common.exploration import (
     EXPLORATION_NOISES,
     StepSchedule,
     check_step_schedule,
     make_candidate_noise,
 )
-from sb3_savo.common.nearest import NEAREST, ApproximateNearestItems
 from sb3_savo.common.policies import MaximizerPolicy
-from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
-from sb3_savo.common.updating import COMPILE, PRECISIONS, Batch, UpdatingAlgorithm
+from sb3_savo.common.updater import COMPILE, PRECISIONS, Batch, UpdatingAlgorithm
+from sb3_savo.networks.critics import CandidateCritic
 
 SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
 

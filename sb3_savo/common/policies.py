@@ -13,12 +13,15 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_savo.common.checks import check_choice
-from sb3_savo.common.critics import CandidateCritic
-from sb3_savo.common.flat import FlatParameters
-from sb3_savo.common.mirror import Mirror, can_mirror
-from sb3_savo.common.nearest import NEAREST, NearestItems, make_nearest_items
-from sb3_savo.common.spaces import EmbeddedDiscrete, proposal_space
+from sb3_savo.acceleration.numpy_networks import Mirror, can_mirror
+from sb3_savo.actions.candidates import perturb, pick
+from sb3_savo.actions.nearest import NEAREST, NearestItems, make_nearest_items
+from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
+from sb3_savo.arguments import check_choice
+from sb3_savo.networks.actors import Actors
+from sb3_savo.networks.critics import CandidateCritic
+from sb3_savo.networks.parameter_vector import flatten
+from sb3_savo.networks.stacked import INITS
 
 FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
@@ -357,41 +360,86 @@ class MaximizerPolicy(BasePolicy):
         }
 
 
-def flatten(network: BaseModel) -> FlatParameters:
+class ActorPolicy(MaximizerPolicy):
     """
-    :param network: A network
-    :return: The vector of its own parameters, ``network.flat``: of those that learn, but for another's features extractor
-    """
-    not_own = set()
-    if getattr(network, "share_features_extractor", False) and network.features_extractor is not None:
-        not_own = {id(parameter) for parameter in network.features_extractor.parameters()}
-    flat = FlatParameters(p for p in network.parameters() if p.requires_grad and id(p) not in not_own)
-    network.flat = flat  # type: ignore[assignment]
-    return flat
+    A maximizer whose candidates come from actors, of which there is one target copy.
 
+    A subclass with other actors than the independent ones overrides :meth:`make_actor`.
 
-def perturb(candidates: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+    :param observation_space: Observation space
+    :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param share_features_extractor: Whether the critic uses the actors' features extractor (which then learns from the
+        actors' loss only) or one of its own
+    :param layer_norm: Whether every hidden layer of the actors is normalised
+    :param init: Initial weights: ``orthogonal``, ``xavier``, ``random`` or ``add`` (§14.7)
+    :param kwargs: What all our policies take, see :class:`MaximizerPolicy`
+    :raises ValueError: if ``init`` is none of these
     """
-    :param candidates: In [-1, 1], (...)
-    :param noise: What to add to them, (...); None for nothing
-    :return: The sum, clipped to [-1, 1], (...)
-    """
-    return candidates if noise is None else (candidates + noise).clamp(-1, 1)
 
+    learner_names = ("actor", *MaximizerPolicy.learner_names)
+    target_names = ("actor_target", *MaximizerPolicy.target_names)
+    actor: BasePolicy
+    actor_target: BasePolicy
 
-def take(candidates: th.Tensor, indices: th.Tensor) -> th.Tensor:
-    """
-    :param candidates: (batch, n_candidates, action_dim)
-    :param indices: (batch, n)
-    :return: Some candidates per state, (batch, n, action_dim)
-    """
-    return candidates.gather(1, indices.unsqueeze(2).expand(-1, -1, candidates.shape[2]))
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        share_features_extractor: bool = False,
+        layer_norm: bool = True,
+        init: str = "orthogonal",
+        **kwargs: Any,
+    ):
+        check_choice("init", init, INITS)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        self.share_features_extractor = share_features_extractor
+        self.critic_kwargs["share_features_extractor"] = share_features_extractor
+        self.layer_norm = layer_norm
+        self.init = init
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.actor = self.make_actor()
+        if "actor_target" in self.target_names:
+            self.actor_target = self.make_actor()
+            self.actor_target.load_state_dict(self.actor.state_dict())
+            self.actor_target.set_training_mode(False)
+        self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
+        super()._build(lr_schedule)
 
-def pick(candidates: th.Tensor, index: th.Tensor) -> th.Tensor:
-    """
-    :param candidates: (batch, n_candidates, action_dim)
-    :param index: (batch, 1)
-    :return: One candidate per state, (batch, action_dim)
-    """
-    return take(candidates, index).squeeze(1)
+    def make_actor(self) -> BasePolicy:
+        """:return: A network that maps observations to candidates, (batch, n_candidates, action_dim) in [-1, 1]"""
+        return Actors(**self._actor_arguments()).to(self.device)
+
+    def _actor_arguments(self) -> dict[str, Any]:
+        arguments = self._update_features_extractor(self.actor_kwargs)
+        return {**arguments, "layer_norm": self.layer_norm, "init": self.init}
+
+    def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
+        actor = self.actor_target if target else self.actor
+        return actor.features_extractor if self.share_features_extractor else None
+
+    def propose(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        noise: th.Tensor | None = None,
+        masks: th.Tensor | None = None,
+    ) -> th.Tensor:
+        return perturb(self.actor(obs), noise)
+
+    def _mirrored_proposals(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        is_plain = type(self).propose is ActorPolicy.propose
+        return self.actor.mirror() if is_plain else None  # type: ignore[operator]
+
+    def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
+        return self.actor_target(obs)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "share_features_extractor": self.share_features_extractor,
+            "layer_norm": self.layer_norm,
+            "init": self.init,
+        }

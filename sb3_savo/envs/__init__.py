@@ -2,7 +2,7 @@
 
 from gymnasium.envs.registration import register
 
-from sb3_savo.envs.embedding import ActionEmbedding
+from sb3_savo.actions.embedding import ActionEmbedding
 from sb3_savo.envs.restricted import RestrictedAction
 
 __all__ = ["ActionEmbedding", "RestrictedAction"]

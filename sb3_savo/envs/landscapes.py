@@ -14,9 +14,9 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_savo.common.checks import check_choice, check_integer
-from sb3_savo.common.spaces import EmbeddedDiscrete
-from sb3_savo.envs.maps import BEST, CELLS, TAKEN, draw_map
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.envs.pictures import BEST, CELLS, TAKEN, draw_map
 
 CONTEXT_DIM = 4
 

@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
-from sb3_savo.common.checks import check_choice, check_integer
-from sb3_savo.common.spaces import EmbeddedDiscrete
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.arguments import check_choice, check_integer
 
 # What a cell holds: a mine of the bottom categories 0 … 6 or of the top ones 7 … 14, nothing (as where one was broken), a wall
 N_BOTTOM, N_CATEGORIES = 7, 15

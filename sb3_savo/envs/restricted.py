@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from sb3_savo.common.checks import check_box
+from sb3_savo.actions.spaces import check_box
 
 
 class RestrictedAction(gym.Wrapper):

@@ -7,20 +7,20 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from torch.nn import functional as F
 
-from sb3_savo.common.checks import check_choice, check_integer, check_number
-from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
+from sb3_savo.arguments import check_choice, check_integer, check_number
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
 from sb3_savo.common.policies import MaximizerPolicy
-from sb3_savo.common.stacked import INITS
+from sb3_savo.networks.chain import ActorChain
+from sb3_savo.networks.conditioning import MODULATIONS, SUMMARIZERS
+from sb3_savo.networks.stacked import INITS
 from sb3_savo.savo.policies import (
     LEARNED_SURROGATES,
-    ActorChain,
     CnnPolicy,
     MlpPolicy,
     MultiInputPolicy,
     SAVOPolicy,
-    Surrogates,
 )
+from sb3_savo.savo.surrogates import Surrogates
 
 # tanh(2) is 0.96, and its slope there 0.07
 LIVE_RANGE = 2.0

@@ -7,10 +7,11 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
-from sb3_savo.common.actors import ActorPolicy
-from sb3_savo.common.gaussian import entropy, gaussian
-from sb3_savo.common.policies import pick
-from sb3_savo.savo.policies import ActorChain, SAVOPolicy
+from sb3_savo.actions.candidates import pick
+from sb3_savo.common.policies import ActorPolicy
+from sb3_savo.networks.chain import ActorChain
+from sb3_savo.networks.squashed_gaussian import entropy, gaussian
+from sb3_savo.savo.policies import SAVOPolicy
 
 
 class StochasticChain(ActorChain):

@@ -8,11 +8,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import polyak_update
 
-from sb3_savo.common.checks import check_box, check_choice, check_integer, check_number
-from sb3_savo.common.conditioning import MODULATIONS, SUMMARIZERS
-from sb3_savo.common.gaussian import gaussian, log_prob
+from sb3_savo.actions.spaces import check_box
+from sb3_savo.arguments import check_choice, check_integer, check_number
 from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
 from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.networks.conditioning import MODULATIONS, SUMMARIZERS
+from sb3_savo.networks.squashed_gaussian import gaussian, log_prob
 from sb3_savo.savosac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SAVOSACPolicy
 
 # What TD3's kind of algorithm takes and SAC's has no use for: it explores and smooths by sampling its actors

@@ -1,5 +1,5 @@
 """
-Let the RL Zoo find our algorithms: after one of four of its modules was executed, ``sb3_savo.zoo.seams`` adds them.
+Let the RL Zoo find our algorithms: after one of four of its modules was executed, ``sb3_savo.zoo.extensions`` adds them.
 
 The line in ``sb3_savo_zoo.pth`` runs :func:`install` at the start of every Python, so nothing is imported here but ``sys``.
 """
@@ -31,7 +31,7 @@ class SeamFinder:
 def extend(module):
     """Add our part to a module; if that fails, warn, and the RL Zoo works as if sb3_savo were not installed."""
     try:
-        from sb3_savo.zoo.seams import EXTENSIONS
+        from sb3_savo.zoo.extensions import EXTENSIONS
 
         EXTENSIONS[module.__name__](module)
     except Exception as error:

@@ -1,0 +1,52 @@
+"""Operations on candidate actions, (batch, n_candidates, action_dim)."""
+
+from collections.abc import Callable
+
+import torch as th
+from torch.nn import functional as F
+
+
+def perturb(candidates: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
+    """
+    :param candidates: In [-1, 1], (...)
+    :param noise: What to add to them, (...); None for nothing
+    :return: The sum, clipped to [-1, 1], (...)
+    """
+    return candidates if noise is None else (candidates + noise).clamp(-1, 1)
+
+
+def take(candidates: th.Tensor, indices: th.Tensor) -> th.Tensor:
+    """
+    :param candidates: (batch, n_candidates, action_dim)
+    :param indices: (batch, n)
+    :return: Some candidates per state, (batch, n, action_dim)
+    """
+    return candidates.gather(1, indices.unsqueeze(2).expand(-1, -1, candidates.shape[2]))
+
+
+def pick(candidates: th.Tensor, index: th.Tensor) -> th.Tensor:
+    """
+    :param candidates: (batch, n_candidates, action_dim)
+    :param index: (batch, 1)
+    :return: One candidate per state, (batch, action_dim)
+    """
+    return take(candidates, index).squeeze(1)
+
+
+def ascend(q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float) -> th.Tensor:
+    """
+    Gradient ascent by steps of a given length, which falls linearly to zero, in the direction of the gradient.
+
+    :param q: Values of several actions per state, (batch, n_actions)
+    :param actions: Where to start, in [-1, 1], (batch, n_actions, action_dim); a tensor that nobody else holds
+    :param n_steps: Number of steps
+    :param step_size: Length of the first of them
+    :return: Where they end, in [-1, 1], (batch, n_actions, action_dim)
+    """
+    for i in range(n_steps):
+        with th.enable_grad():
+            actions.requires_grad_(True)
+            gradient = th.autograd.grad(q(actions).sum(), actions)[0]
+        length = step_size * (1 - i / n_steps)
+        actions = (actions.detach() + length * F.normalize(gradient, dim=2)).clamp(-1, 1)
+    return actions

@@ -1,0 +1,36 @@
+"""Item embeddings for any environment with a Discrete action space."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+
+
+class ActionEmbedding(gym.ActionWrapper):
+    """
+    Give the actions of an environment embeddings: its action space becomes an :class:`EmbeddedDiscrete`, and nothing else
+    changes (items count from 0, wherever the environment's actions start).
+
+    :param env: An environment with a ``Discrete`` action space
+    :param embeddings: One row per action, (N, D)
+    :raises TypeError: if the action space is not ``Discrete``, or the embeddings are not numbers
+    :raises ValueError: if there is not one row per action, a row is not finite, or all rows are the same
+    """
+
+    def __init__(self, env: gym.Env, embeddings: np.ndarray):
+        super().__init__(env)
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise TypeError(f"env: the action space {env.action_space} is not Discrete: only its items can have embeddings.")
+        self.action_space = EmbeddedDiscrete(embeddings)
+        if self.action_space.n != env.action_space.n:
+            raise ValueError(
+                f"embeddings has {self.action_space.n} rows, but the action space {env.action_space} has "
+                f"{env.action_space.n} actions: it must have one row per action."
+            )
+        self.start = env.action_space.start
+
+    def action(self, action: Any) -> Any:
+        return action + self.start

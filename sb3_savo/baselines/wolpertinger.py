@@ -1,0 +1,151 @@
+"""Wolpertinger: the baseline "1-Actor, k samples" (paper, §6.1)."""
+
+from typing import Any, ClassVar
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
+from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
+
+from sb3_savo.actions.candidates import perturb
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.arguments import check_integer, check_number
+from sb3_savo.common.maximizer import MaximizerAlgorithm
+from sb3_savo.common.policies import ActorPolicy, MaximizerPolicy
+
+
+class WolpertingerPolicy(ActorPolicy):
+    """
+    Policy class (with the actor and the critics) for Wolpertinger.
+
+    :param observation_space: Observation space
+    :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
+    :param lr_schedule: Learning rate schedule (could be constant)
+    :param k: Number of candidates
+    :param sample_std: Standard deviation of the candidates around the actor's proposal, in a continuous space
+    :param kwargs: What all our policies with actors take, see :class:`ActorPolicy`
+    :raises ValueError: if ``k`` is more than the items of a discrete space
+    """
+
+    offsets: th.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        k: int = 3,
+        sample_std: float = 0.01,
+        **kwargs: Any,
+    ):
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+        if isinstance(action_space, EmbeddedDiscrete) and k > action_space.n:
+            raise ValueError(f"k={k} is too large: the action space has only {action_space.n} items.")
+        self.k = k
+        self.sample_std = sample_std
+        # What stands in for the samples where they may not be random
+        self.register_buffer("offsets", th.randn(1, k - 1, self.action_dim))
+        self._build(lr_schedule)
+
+    def propose(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        noise: th.Tensor | None = None,
+        masks: th.Tensor | None = None,
+    ) -> th.Tensor:
+        proposal = perturb(self.actor(obs), None if noise is None else noise[:, :1])
+        return self.around(proposal, deterministic, masks)
+
+    def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
+        return self.around(self.actor_target(obs), masks=masks)
+
+    def around(self, proposal: th.Tensor, deterministic: bool = False, masks: th.Tensor | None = None) -> th.Tensor:
+        """
+        :param proposal: The actor's, (batch, 1, action_dim)
+        :param deterministic: Whether to take the same offsets in every state and at every call
+        :param masks: In a discrete space, which items are allowed, (batch, n_items); None for all
+        :return: The proposal itself, and samples of N(proposal, sample_std²), or in a discrete space the second to k-th
+            nearest items (to the nearest, the proposal itself is taken by f_NN); (batch, k, action_dim)
+        """
+        if self.items is not None:
+            nearest = self.items.search(proposal, self.k, masks).squeeze(1)
+            return th.cat([proposal, self.items.embed(nearest[:, 1:])], dim=1)
+        offsets = self.offsets if deterministic else th.randn_like(self.offsets.expand(len(proposal), -1, -1))
+        return th.cat([proposal, perturb(proposal, self.sample_std * offsets)], dim=1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "k": self.k, "sample_std": self.sample_std}
+
+
+MlpPolicy = WolpertingerPolicy
+
+
+class CnnPolicy(WolpertingerPolicy):
+    """:class:`WolpertingerPolicy` for image observations: features by ``NatureCNN``."""
+
+    default_features_extractor_class = NatureCNN
+
+
+class MultiInputPolicy(WolpertingerPolicy):
+    """:class:`WolpertingerPolicy` for Dict observations: features by ``CombinedExtractor``."""
+
+    default_features_extractor_class = CombinedExtractor
+
+
+class Wolpertinger(MaximizerAlgorithm):
+    """
+    One actor that ascends Q; the best of some candidates near its proposal is taken (Dulac-Arnold et al., 2015).
+
+    Exploration noise moves the actor's proposal, not each of the candidates around it.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param k: Number of candidates, at least 1: the actor's proposal and samples around it; in a discrete space the k items
+        nearest to it
+    :param sample_std: Standard deviation of the samples, in units of the action space scaled to [-1, 1]; 0.01 as the
+        authors ran it, 0.1 is stronger
+    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
+    :raises ValueError: if an argument is out of its range, or the action space is unbounded
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy_class_required: ClassVar[type[MaximizerPolicy]] = WolpertingerPolicy
+    policy: WolpertingerPolicy
+
+    def __init__(
+        self,
+        policy: str | type[WolpertingerPolicy],
+        env: GymEnv | str | None,
+        *,
+        k: int = 3,
+        sample_std: float = 0.01,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ):
+        check_integer("k", k, low=1)
+        check_number("sample_std", sample_std)
+        super().__init__(policy, env, **kwargs)
+        self.k = k
+        self.sample_std = sample_std
+
+        if _init_setup_model:
+            self._setup_model()
+
+    @property
+    def n_candidates(self) -> int:
+        return self.k
+
+    @property
+    def n_ascending_q(self) -> int:
+        return 1
+
+    def _own_policy_arguments(self) -> dict[str, Any]:
+        return {**super()._own_policy_arguments(), "k": self.k, "sample_std": self.sample_std}

@@ -1,0 +1,239 @@
+"""Acting: which of the candidates is taken (Algorithm 1, "Select Action"), and what is stored of them while learning."""
+
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from sb3_savo.actions.candidates import perturb, pick
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
+from sb3_savo.common.exploration import CandidateNoise, StepSchedule, value_at
+from sb3_savo.common.policies import MaximizerPolicy
+
+
+class CollectingAlgorithm(OffPolicyAlgorithm):
+    """
+    Off-policy algorithm that collects with the best of its policy's perturbed proposals.
+
+    In a discrete space with embeddings the actions are items. Where the environment has ``action_masks()``, as for
+    sb3-contrib's maskable algorithms, only allowed items are taken, and the masks at the next observations are stored for the
+    Bellman target. (At the end of an episode that is ``info["action_masks"]``, if the environment gives it, or else all items:
+    the environment's method tells of the next episode already.)
+    """
+
+    policy: MaximizerPolicy
+    candidate_noise: CandidateNoise | None
+    exploration_noise_scale: StepSchedule
+    selection_epsilon: StepSchedule
+    action_dim: int
+    # Which items are allowed now, (n_envs, n_items), where the environment has masks
+    _action_masks: np.ndarray | None = None
+
+    @property
+    def n_candidates(self) -> int:
+        """Number of candidates that the policy proposes."""
+        raise NotImplementedError
+
+    @property
+    def learns_from_candidates(self) -> bool:
+        """Whether the replay buffer has to store the candidates."""
+        return False
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the environment says which items are allowed."""
+        return isinstance(self.action_space, EmbeddedDiscrete) and self.env is not None and is_masking_supported(self.env)
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        buffer_class = self.replay_buffer_class
+        if buffer_class is None:
+            buffer_class = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
+            if self.n_steps > 1:
+                buffer_class = NStepReplayBuffer
+        buffer_kwargs = self.replay_buffer_kwargs.copy()
+        if issubclass(buffer_class, NStepReplayBuffer) and self.n_steps > 1:
+            buffer_kwargs = {"n_steps": self.n_steps, "gamma": self.gamma, **buffer_kwargs}
+        elif self.n_steps > 1:
+            raise ValueError(f"n_steps={self.n_steps} needs an NStepReplayBuffer: {buffer_class.__name__} is none.")
+        if issubclass(buffer_class, HerReplayBuffer):
+            if self.env is None:
+                raise ValueError("env=None: HerReplayBuffer computes rewards by the environment, so one must be passed.")
+            buffer_kwargs["env"] = self.env
+        if self.has_masks and self.n_steps > 1:
+            raise ValueError(f"n_steps={self.n_steps}: env has action masks, which are stored for the next step only.")
+        if self.learns_from_candidates or self.has_masks:
+            buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
+            if issubclass(buffer_class, CandidateStorage):
+                buffer_kwargs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, **buffer_kwargs}
+        return buffer_class(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **buffer_kwargs,
+        )
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        previous = self.replay_buffer
+        super().load_replay_buffer(path, truncate_last_traj)
+        buffer = self.replay_buffer
+        if isinstance(buffer, CandidateStorage) and buffer.n_candidates != self.n_candidates:
+            self.replay_buffer = previous
+            raise ValueError(
+                f"path={path!r}: the replay buffer holds {buffer.n_candidates} candidates per transition, "
+                f"but the policy proposes {self.n_candidates}."
+            )
+
+    def predict(  # type: ignore[override]
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        :param observation: the input observation
+        :param state: The last hidden states, which are handed back: the policy is not recurrent
+        :param episode_start: Unused, for the same reason
+        :param deterministic: Whether a policy that samples its proposals must not. (SAVO's never does, like TD3's.)
+        :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
+        :return: the model's action and the hidden state
+        :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        result = super()._setup_learn(*args, **kwargs)
+        stores_masks = isinstance(self.replay_buffer, CandidateStorage) and self.replay_buffer.store_masks
+        if self.has_masks != stores_masks:
+            raise ValueError(
+                f"env has {'' if self.has_masks else 'no '}action masks, but the {type(self.replay_buffer).__name__} of this "
+                f"model is for environments {'with' if stores_masks else 'without'}: load the model with the environment, "
+                f"{type(self).__name__}.load(…, env=env), and use one of SB3's buffers."
+            )
+        self._action_masks = get_action_masks(self.env) if self.has_masks else None  # type: ignore[arg-type]
+        return result
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Take the best of the perturbed proposals (Algorithm 1, "Select Action"), or a random action while warming up.
+
+        :param learning_starts: Number of steps before learning for the warm-up phase.
+        :param action_noise: Noise on the chosen action
+        :param n_envs: Number of environments
+        :return: actions to take in the environments, and what the replay buffer stores: those actions, scaled to [-1, 1]
+            if they are continuous, and packed with the candidates where these are stored
+        """
+        stores_candidates = isinstance(self.replay_buffer, CandidateStorage)
+        masks = None if self._action_masks is None else self.policy.masks_to_tensor(self._action_masks)
+        items = None
+        if self.num_timesteps >= learning_starts:
+            taken, candidates, items = self._explore(masks, action_noise)
+            if self.policy.items is None:
+                taken = taken.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
+            action = taken if self.policy.items is not None else self.policy.unscale_action(taken)
+        else:
+            if self.policy.items is not None:
+                action = taken = self._random_items(n_envs)
+            else:
+                action, taken = super()._sample_action(learning_starts, action_noise, n_envs)
+            if stores_candidates:
+                candidates = th.empty(n_envs, self.n_candidates, self.action_dim, device=self.device).uniform_(-1, 1)
+                items = self.policy.snap(candidates, masks)[1]
+
+        if not stores_candidates:
+            return action, taken
+        stored = (candidates,) if items is None else (items, candidates)
+        return action, CandidateStorage.pack(taken, *(part.cpu().numpy() for part in stored))
+
+    def _explore(
+        self, masks: th.Tensor | None, action_noise: ActionNoise | None
+    ) -> tuple[np.ndarray, th.Tensor, th.Tensor | None]:
+        """
+        :param masks: Which items are allowed, (n_envs, n_items); None for all
+        :param action_noise: Noise on the chosen action
+        :return: The actions to take, scaled to [-1, 1], (n_envs, action_dim), or the items to take, (n_envs,); the candidates,
+            (n_envs, n_candidates, action_dim); in a discrete space the items that they stand for, (n_envs, n_candidates)
+        """
+        mirror = self.policy.mirror
+        obs: Any
+        if mirror is None:
+            obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        else:
+            obs = mirror.flatten(self._last_obs)  # type: ignore[arg-type]
+        epsilon = value_at(self.selection_epsilon, self.num_timesteps)
+        with th.no_grad():
+            noise = None
+            if self.candidate_noise is not None:
+                noise = self._as_tensor(self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps))
+            if mirror is None:
+                candidates = self.policy.propose(obs, noise=noise, masks=masks)
+            else:
+                candidates = perturb(th.from_numpy(mirror.propose(obs)).transpose(0, 1), noise)
+            actions, items = self.policy.snap(candidates, masks)
+            n_envs = len(actions)
+            if self.n_candidates == 1:
+                picked = th.zeros(n_envs, 1, dtype=th.long, device=self.device)
+            elif mirror is None:
+                picked = self.policy.maximize(obs, actions)[1]
+            else:
+                picked = th.from_numpy(mirror.maximize(obs, actions.transpose(0, 1).numpy())).unsqueeze(1)
+            bypass = np.random.random(n_envs) < epsilon if epsilon > 0 else np.zeros(n_envs, dtype=bool)
+            if items is None and bypass.any():
+                random_choice = th.randint(self.n_candidates, picked.shape, device=self.device)
+                picked = th.where(th.as_tensor(bypass, device=self.device).unsqueeze(1), random_choice, picked)
+            chosen, chosen_items = pick(actions, picked), None if items is None else items.gather(1, picked)
+            if action_noise is not None:
+                moved = chosen + self._as_tensor(action_noise()).reshape(chosen.shape)
+                moved, chosen_items = self.policy.snap(moved.clamp(-1, 1).unsqueeze(1), masks)
+                chosen = moved.squeeze(1)
+        if items is None or chosen_items is None:
+            return chosen.cpu().numpy(), candidates, None
+        taken = chosen_items.squeeze(1).cpu().numpy()
+        if bypass.any():
+            taken = np.where(bypass, self._random_items(n_envs), taken)
+        return taken, candidates, items
+
+    def _random_items(self, n_envs: int) -> np.ndarray:
+        """
+        :param n_envs: Number of environments
+        :return: Uniformly random items of those that are allowed, (n_envs,)
+        """
+        masks = [None] * n_envs if self._action_masks is None else self._action_masks.astype(np.int8)
+        return np.array([self.action_space.sample(mask=mask) for mask in masks])
+
+    def _as_tensor(self, noise: np.ndarray) -> th.Tensor:
+        return th.as_tensor(noise, dtype=th.float32, device=self.device)
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        if self._action_masks is not None:
+            self._action_masks = get_action_masks(self.env)  # type: ignore[arg-type]
+            next_masks = np.array(self._action_masks, dtype=bool)
+            for i in np.flatnonzero(dones):
+                next_masks[i] = infos[i].get("action_masks", True)
+            buffer_action = CandidateStorage.pack_masks(buffer_action, next_masks)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+        if self.candidate_noise is not None:
+            self.candidate_noise.reset(dones)

@@ -1,0 +1,5 @@
+"""RecSim (paper, §11.2): recommend items to simulated users."""
+
+from sb3_savo.envs.recsim.env import RecSim, RecSimVecEnv
+
+__all__ = ["RecSim", "RecSimVecEnv"]

@@ -1,0 +1,162 @@
+"""RecSim (paper, §11.2): recommend items to a simulated user, whose interest moves with every click."""
+
+from functools import partial
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.envs.pictures import draw_bars
+from sb3_savo.envs.recsim.users import N_CATEGORIES, USER_MODELS, make_catalogue
+
+
+class RecSim(gym.Env):
+    """
+    Every step recommends one item to the user. Items belong to 30 categories, and lie in 30 dimensions around the centres of
+    these; so does the interest u of a user, which a click on an item e moves towards the item or away from it. Every episode
+    has a new user.
+
+    **Actions**: the items. Embeddings, (n_items, 30 + n_noise_dims) in [-1, 1]: the item, then noise.
+
+    **Observations**: u, 30 numbers in [-1, 1].
+
+    **Rewards**: 1 for a click, else 0; ``info["click"]`` says the same.
+
+    ``user_model="budget"``, the authors' dynamics:
+
+    - P(click) = s / (s + 2), with s = softplus(d) and d = ⟨u, e⟩, minus 1.5 if that is negative.
+    - A click moves u by ± α ⊙ (e - u), plus with probability sigmoid(⟨u, e⟩), clipped to [-1, 1]; α is |u|, min-max scaled
+      to [0, 1] over its dimensions.
+    - The user starts with a budget of 20, and leaves, which ends the episode, when there is none left. A click costs 4 (or
+      what is left) and gives back 4 α q: q is the item's quality, of the mean -3 … 3 depending on the category, and α the
+      user's, uniform in [0, 1]. No click costs 0.5.
+
+    ``user_model="softmax"``, the paper's text:
+
+    - P(click) is the softmax of ⟨u, e⟩ against 3, the score of a skip.
+    - A click moves u by ± 0.3 (1 - |u|) ⊙ (e - u), plus with probability (⟨u, e⟩ + 1) / 2, clipped to [0, 1].
+    - The user never leaves. The time limit of ``RecSim-v0``, 20 steps, ends the episode.
+
+    :param n_items: Number of items, at least 2
+    :param user_model: ``"budget"`` or ``"softmax"``
+    :param items_seed: Seed of the items, at least 0; environments of one process share the items
+    :param n_noise_dims: Number of dimensions of noise, uniform in [-1, 1], in the embeddings, at least 0
+    :param render_mode: ``"rgb_array"``: an image of the interest, one bar per dimension, (96, 240, 3) in uint8; ``"ansi"``: a
+        line on the user; None: :meth:`render` returns None
+    :raises TypeError: if a number is not an integer
+    :raises ValueError: if a number is too small, or the user model or the render mode is not known
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
+    action_space: EmbeddedDiscrete
+
+    def __init__(
+        self,
+        n_items: int = 10_000,
+        user_model: str = "budget",
+        items_seed: int = 0,
+        n_noise_dims: int = 15,
+        render_mode: str | None = None,
+    ):
+        check_integer("n_items", n_items, low=2)
+        check_choice("user_model", user_model, tuple(USER_MODELS))
+        check_integer("items_seed", items_seed, low=0)
+        check_integer("n_noise_dims", n_noise_dims, low=0)
+        check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
+        self.render_mode = render_mode
+        self.catalogue = make_catalogue(n_items, items_seed, n_noise_dims)
+        self.users = USER_MODELS[user_model](self.catalogue, n_users=1)
+        self.action_space = EmbeddedDiscrete(self.catalogue.embeddings)
+        self.observation_space = spaces.Box(-1.0, 1.0, (N_CATEGORIES,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.users.renew(0, self.np_random)
+        return self.users.interest[0].copy(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """
+        :param action: The item
+        :raises ValueError: if there is no such item
+        :raises ResetNeeded: if the user has left, or there has been no reset yet
+        """
+        if not self.action_space.contains(action):
+            raise ValueError(f"action={action!r} is not an item: it must be an integer from 0 to {self.action_space.n - 1}.")
+        self.np_random.random(out=self.users.chances)
+        clicked, left = self.users.respond(np.array([action]))
+        click = bool(clicked[0])
+        return self.users.interest[0].copy(), float(click), bool(left[0]), False, {"click": click}
+
+    def render(self) -> str | np.ndarray | None:
+        if self.render_mode == "rgb_array":
+            return draw_bars(self.users.interest)
+        if self.render_mode == "ansi":
+            interest = self.users.interest[0]
+            strongest = ", ".join(f"{c}: {interest[c]:+.2f}" for c in np.abs(interest).argsort()[:-4:-1])
+            return f"{self.users.n_steps[0]} items shown, budget {self.users.budget[0]:.1f}, interest {strongest}, …"
+        return None
+
+
+class RecSimVecEnv(DummyVecEnv):
+    """
+    Several ``RecSim-v0`` whose users all take their steps together, in a fraction of the time; otherwise, to the last bit, the
+    ``DummyVecEnv`` of them. For statistics of episodes wrap it in SB3's ``VecMonitor``.
+
+    :param n_envs: Number of environments, at least 1
+    :param kwargs: What :class:`RecSim` takes
+    """
+
+    action_space: EmbeddedDiscrete
+
+    def __init__(self, n_envs: int, **kwargs: Any):
+        check_integer("n_envs", n_envs, low=1)
+        super().__init__([partial(gym.make, "RecSim-v0", **kwargs)] * n_envs)
+        spec = self.envs[0].spec
+        assert spec is not None and spec.max_episode_steps is not None
+        self._max_steps = spec.max_episode_steps
+        self._recsims = [cast(RecSim, env.unwrapped) for env in self.envs]
+        self.users = type(self._recsims[0].users)(self._recsims[0].catalogue, n_envs)
+        self._share_users()
+
+    def _share_users(self) -> None:
+        for index, recsim in enumerate(self._recsims):
+            recsim.users = self.users.row(index)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # In a copy, views are arrays of their own
+        self.__dict__.update(state)
+        self._share_users()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """
+        :param actions: The items, (n_envs,)
+        :raises ValueError: if they have another shape, or one of them is no item
+        """
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,):
+            raise ValueError(f"actions has the shape {actions.shape}: it must be ({self.num_envs},).")
+        if actions.dtype.kind not in "iu" or actions.min() < 0 or actions.max() >= self.action_space.n:
+            raise ValueError(
+                f"actions={actions!r} are not all items: they must be integers from 0 to {self.action_space.n - 1}."
+            )
+        self.actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        for recsim in self._recsims:
+            recsim.np_random.random(out=recsim.users.chances)
+        clicked, left = self.users.respond(self.actions)
+        late = self.users.n_steps >= self._max_steps
+        dones = left | late
+        infos: list[dict[str, Any]] = [
+            {"click": click, "TimeLimit.truncated": truncated}
+            for click, truncated in zip(clicked.tolist(), (late & ~left).tolist(), strict=True)
+        ]
+        for index in dones.nonzero()[0].tolist():
+            infos[index]["terminal_observation"] = self.users.interest[index].copy()
+            _, self.reset_infos[index] = self.envs[index].reset()
+        return self.users.interest.copy(), clicked.astype(np.float32), dones, infos

@@ -1,0 +1,1 @@
+"""The networks, which know no policy and no algorithm."""

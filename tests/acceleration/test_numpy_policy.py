@@ -1,0 +1,230 @@
+"""Acting in NumPy is acting in torch."""
+
+import copy
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from sb3_savo import SAVO, SAVOSAC, Ensemble, Wolpertinger
+from sb3_savo.acceleration import numpy_networks as mirror_module
+from sb3_savo.acceleration.blas_threads import on_one_thread, openblas
+from sb3_savo.acceleration.numpy_networks import FEW_ROWS, LARGE
+from sb3_savo.common.policies import MaximizerPolicy
+
+QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
+
+
+class MatrixEnv(gym.Env):
+    """Observations and actions of several dimensions, and bounds that differ."""
+
+    observation_space = spaces.Box(-5, 5, (2, 3), np.float64)
+    action_space = spaces.Box(np.float32([[-1, 0], [2, -3]]), np.float32([[1, 5], [4, -1]]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self.observation_space.sample(), float(action.sum()), self.np_random.random() < 0.1, False, {}
+
+
+def make(algorithm=SAVO, env="Pendulum-v1", policy="MlpPolicy", net_arch=(16, 16), policy_kwargs=None, **kwargs):
+    policy_kwargs = {"net_arch": list(net_arch), **(policy_kwargs or {})}
+    model = algorithm(policy, env, policy_kwargs=policy_kwargs, **QUICK, **kwargs)
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter += 0.3 * th.randn_like(parameter)
+    return model
+
+
+def by_torch(model, obs):
+    """What ``predict`` is without a mirror, for several observations."""
+    with th.no_grad():
+        actions = model.policy._predict(model.policy.obs_to_tensor(obs)[0], deterministic=True)
+    return model.policy.unscale_action(actions.numpy().reshape(-1, *model.action_space.shape))
+
+
+def assert_same(model, n=7):
+    obs = np.stack([model.observation_space.sample() for _ in range(n)])
+    expected = by_torch(model, obs)
+    found, state = model.predict(obs, deterministic=True)
+    assert state is None and found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for one, action in zip(obs, expected, strict=True):
+        np.testing.assert_allclose(model.predict(one, deterministic=True)[0], action, rtol=1e-4, atol=1e-5)
+    assert not model.policy.training
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"n_actors": 1},
+        {"n_actors": 5},
+        {"joint_action": True},
+        {"modulation": "mlp"},
+        {"condition_on_previous": False},
+        {"surrogate": None, "init": "xavier"},
+        {"policy_kwargs": {"pool": "max"}},
+        {"policy_kwargs": {"layer_norm": False, "activation_fn": nn.Tanh}},
+        {"net_arch": ()},
+        {"net_arch": (), "modulation": "mlp"},
+        {"net_arch": (8, 12, 4), "policy_kwargs": {"share_features_extractor": True, "summary_dim": 3}},
+        {"algorithm": Ensemble},
+        {"env": MatrixEnv()},
+        {"env": MatrixEnv(), "algorithm": Ensemble, "n_actors": 2},
+    ],
+    ids=str,
+)
+def test_the_same_actions(kwargs):
+    model = make(**kwargs)
+    assert model.policy.mirror is not None
+    assert_same(model)
+    obs = np.stack([model.observation_space.sample() for _ in range(4)])
+    with th.no_grad():
+        expected = model.policy.propose(model.policy.obs_to_tensor(obs)[0]).transpose(0, 1)
+    found = model.policy.mirror.propose(model.policy.mirror.flatten(obs))
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_it_sees_what_changes(tmp_path):
+    """Learning, other parameters, copies, and networks that are put in the place of others."""
+    model = make()
+    mirror = model.policy.mirror
+    model.learn(60)
+    assert model.policy.mirror is mirror
+    assert_same(model)
+    model.set_parameters(make(init="add").get_parameters())
+    assert model.policy.mirror is mirror
+    assert_same(model)
+    model.save(tmp_path / "model")
+    assert_same(SAVO.load(tmp_path / "model"))
+    for copied in (copy.deepcopy(model.policy), pickle.loads(pickle.dumps(model.policy))):
+        with th.no_grad():
+            for parameter in copied.parameters():
+                parameter += 0.2
+        assert copied.mirror is not mirror and model.policy.mirror is mirror
+        original, model.policy = model.policy, copied
+        assert_same(model)
+        model.policy = original
+    model.policy.double()
+    assert model.policy.mirror is None
+    model.policy.float()
+    assert_same(model)
+    model.critic.q_networks = nn.Sequential()
+    assert model.policy.mirror is None
+
+
+class OtherPolicy(SAVO.policy_aliases["MlpPolicy"]):
+    def propose(self, obs, deterministic=False, noise=None, masks=None):
+        return super().propose(obs, deterministic, noise, masks) * 0.5
+
+
+class OtherChoice(SAVO.policy_aliases["MlpPolicy"]):
+    def maximize(self, obs, actions):
+        return actions[:, 0], th.zeros(len(actions), 1, dtype=th.long), self.critic.q1(obs, actions)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"algorithm": Wolpertinger},
+        {"algorithm": SAVOSAC},
+        {"summarizer": "lstm"},
+        {"policy_kwargs": {"activation_fn": nn.ELU}},
+        {"policy": OtherPolicy},
+        {"policy": OtherChoice},
+        {"env": SimpleMultiObsEnv(discrete_actions=False), "policy": "MultiInputPolicy"},
+        {"env": FakeImageEnv(36, 36, discrete=False), "policy": "CnnPolicy"},
+    ],
+    ids=str,
+)
+def test_by_torch_where_numpy_cannot(kwargs):
+    model = make(**kwargs)
+    assert model.policy.mirror is None
+    if not isinstance(model.observation_space, spaces.Dict):
+        assert_same(model, n=2)
+
+
+def test_items_are_searched_for_by_torch():
+    model = SAVO("MlpPolicy", "LandscapeItems-v0", **QUICK)
+    assert model.policy.mirror is None
+    assert model.action_space.contains(model.predict(model.observation_space.sample())[0])
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"n_actors": 1}, {"selection_epsilon": 0.5}, {"algorithm": Ensemble}], ids=str)
+def test_the_same_transitions_are_collected(kwargs, monkeypatch):
+    """With noise on every candidate, in several environments."""
+
+    def collected():
+        model = make(env=DummyVecEnv([MatrixEnv] * 3), **kwargs, gradient_steps=0)
+        for env in model.env.unwrapped.envs:
+            env.observation_space.seed(0)
+        model.learn(200)
+        return model.replay_buffer
+
+    fast = collected()
+    monkeypatch.setattr(MaximizerPolicy, "mirror", None)
+    slow = collected()
+    np.testing.assert_allclose(fast.actions, slow.actions, rtol=1e-4, atol=1e-4)
+    assert np.ptp(fast.actions[: fast.pos, :, :4]) > 1
+    np.testing.assert_array_equal(fast.dones, slow.dones)
+
+
+def test_wrong_shapes_are_errors():
+    model = make()
+    for wrong in (np.zeros(4), np.zeros((2, 4)), np.zeros((2, 2, 3)), np.zeros(())):
+        with pytest.raises(ValueError, match="Unexpected observation shape"):
+            model.predict(wrong.astype(np.float32))
+    with pytest.raises(ValueError, match="mixing Gym API"):
+        model.predict((np.zeros(3, dtype=np.float32), {}))
+    assert model.predict(np.zeros((0, 3), dtype=np.float32))[0].shape == (0, 1)
+
+
+def test_few_rows_of_wide_networks():
+    """Few proposals of one state, under a critic whose layers are large."""
+    model = make(net_arch=(FEW_ROWS * 64, LARGE // (FEW_ROWS * 64)))
+    for n in (1, 2, 3):
+        assert_same(model, n)
+
+
+has_openblas = pytest.mark.skipif(not openblas(), reason="NumPy is without OpenBLAS")
+
+
+@has_openblas
+def test_products_on_one_thread():
+    """As many threads as before, whatever happens; and one meanwhile."""
+
+    def n_threads():
+        return np.array([library.get_num_threads() for library in openblas()])
+
+    with threadpool_limits(2, user_api="blas"):
+        before = n_threads()
+        np.testing.assert_array_equal(on_one_thread(n_threads), np.ones_like(before))
+        np.testing.assert_array_equal(n_threads(), before)
+        with pytest.raises(ZeroDivisionError):
+            on_one_thread(lambda: 1 // 0)
+        np.testing.assert_array_equal(n_threads(), before)
+
+
+@has_openblas
+@pytest.mark.parametrize("method", ["propose", "maximize", "act"])
+def test_a_mirror_computes_on_one_thread(method, monkeypatch):
+    model = make()
+    obs = model.policy.mirror.flatten(model.observation_space.sample())
+    arguments = [obs, model.policy.mirror.propose(obs)] if method == "maximize" else [obs]
+    seen = []
+    dot = mirror_module.affine
+    monkeypatch.setattr(mirror_module, "affine", lambda *args: seen.append(openblas()[0].get_num_threads()) or dot(*args))
+    with threadpool_limits(2, user_api="blas"):
+        getattr(model.policy.mirror, method)(*arguments)
+    assert seen and set(seen) == {1}

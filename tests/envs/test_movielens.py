@@ -1,0 +1,661 @@
+"""
+RecSim-Data: on a small data set of MovieLens' formats that is made here; and on the real ml-latest-small, where its files are
+in MOVIELENS_DIR or in ../shared/data beside the repository.
+"""
+
+import functools
+import hashlib
+import http.server
+import logging
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from scipy.special import expit
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from sb3_savo import SAVO
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.envs.movielens import RecSimData
+from sb3_savo.envs.movielens import env as movielens
+from sb3_savo.envs.movielens.__main__ import _play, main
+from sb3_savo.envs.movielens.click_model import N_LAST, fit_click_model, frozen, last_clicks, model_inputs
+from sb3_savo.envs.movielens.dataset import DATASETS, RatingLog, centred, find_dataset, movie_embeddings, profiles, read_log
+
+# In the order in which they are read
+GENRES = [
+    "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama",
+    "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+]  # fmt: skip
+N_USERS, N_MOVIES, N_EACH = 200, 80, 30
+
+
+@functools.cache
+def tiny_log():
+    """Users who like a few genres each, some of them nearly every movie."""
+    rng = np.random.default_rng(0)
+    genres = rng.random((N_MOVIES, len(GENRES))) < 0.15
+    genres[np.arange(N_MOVIES), rng.integers(len(GENRES), size=N_MOVIES)] = True
+    users = np.repeat(np.arange(N_USERS), N_EACH)
+    movies = np.concatenate([rng.choice(N_MOVIES, N_EACH, replace=False) for _ in range(N_USERS)])
+    taste, kindness, quality = rng.normal(size=(N_USERS, len(GENRES))), rng.normal(size=N_USERS), rng.normal(size=N_MOVIES)
+    liked = (taste[users] * genres[movies]).sum(axis=1) + kindness[users] + quality[movies]
+    ratings = (3.4 + 0.8 * liked + 0.3 * rng.normal(size=len(users))).round().clip(1, 5)
+    return RatingLog(users, movies, ratings.astype(np.float32), genres.astype(np.float32))
+
+
+def write(log, folder, dataset):
+    """The log in one of MovieLens' formats, in no order, with ids that are not the indices."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = DATASETS[dataset]
+    # Two ratings to a second: time orders the seconds, the file orders the two
+    seconds = 900_000_000 + np.arange(len(log.users)) // 2
+    rows = [
+        (7 * user + 3, 5 * movie + 11, f"{rating:g}" if files.ratings.startswith("u") else f"{rating:.1f}", second)
+        for user, movie, rating, second in zip(log.users, log.movies, log.ratings, seconds, strict=True)
+    ]
+    order = np.random.default_rng(1).permutation(len(rows) // 2)
+    rows = [rows[i] for pair in order for i in (2 * pair, 2 * pair + 1)]
+    titles = [f'"{i}, la fiancée: (1999)' for i in range(len(log.genres))]
+    if files.ratings.endswith(".csv"):
+        (folder / files.ratings).write_text(
+            "userId,movieId,rating,timestamp\n" + "".join("{},{},{},{}\n".format(*row) for row in rows), encoding="utf-8"
+        )
+        quoted = [title.replace('"', '""') for title in titles]
+        lines = [f'{5 * i + 11},"{quoted[i]}",{"|".join(names_of(log.genres[i]))}\n' for i in range(len(titles))]
+        (folder / files.movies).write_text("movieId,title,genres\n" + "".join(lines), encoding="utf-8")
+    elif files.ratings == "ratings.dat":
+        lines = ["{}::{}::{}::{}\n".format(*row) for row in rows]
+        (folder / files.ratings).write_text("".join(lines), encoding="latin-1")
+        lines = [f"{5 * i + 11}::{titles[i]}::{'|'.join(names_of(log.genres[i]))}\n" for i in range(len(titles))]
+        (folder / files.movies).write_text("".join(lines), encoding="latin-1")
+    else:
+        lines = ["{}\t{}\t{}\t{}\n".format(*row) for row in rows]
+        (folder / files.ratings).write_text("".join(lines), encoding="latin-1")
+        lines = [
+            "|".join([str(5 * i + 11), titles[i], "01-Jan-1999", "", "http://imdb", "0", *(f"{g:.0f}" for g in log.genres[i])])
+            for i in range(len(titles))
+        ]
+        (folder / files.movies).write_text("\n".join(lines) + "\n", encoding="latin-1")
+    return folder
+
+
+def names_of(flags):
+    return [name for name, flag in zip(GENRES, flags, strict=True) if flag]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of its own for every test, and no way out."""
+    monkeypatch.setenv("SB3_SAVO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MOVIELENS_DIR", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    movielens._load.cache_clear()
+    yield tmp_path / "cache"
+    movielens._load.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The folder of a tiny ml-latest-small, and a cache that has its fit."""
+    folder, cache = tmp_path_factory.mktemp("data") / "ml-latest-small", tmp_path_factory.mktemp("cache")
+    write(tiny_log(), folder, "ml-latest-small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_SAVO_CACHE", str(cache))
+        movielens.load("ml-latest-small", folder)
+    return folder, cache
+
+
+@pytest.fixture
+def tiny(fitted, monkeypatch):
+    monkeypatch.setenv("SB3_SAVO_CACHE", str(fitted[1]))
+    return fitted[0]
+
+
+# Files
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_formats(dataset, tmp_path):
+    expected, log = tiny_log(), read_log(dataset, write(tiny_log(), tmp_path, dataset))
+    np.testing.assert_array_equal(log.users, expected.users)
+    np.testing.assert_array_equal(log.movies, expected.movies)
+    np.testing.assert_array_equal(log.ratings, expected.ratings)
+    named = log.genres[:, 1:] if dataset == "ml-100k" else log.genres  # which has "unknown", too
+    np.testing.assert_array_equal(named, expected.genres)
+    assert log.n_users == N_USERS
+
+
+@pytest.mark.parametrize(
+    "dataset, name, text, message",
+    [
+        ("ml-latest-small", "ratings.csv", "", "not what ml-latest-small has"),
+        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n", "empty"),
+        ("ml-latest-small", "ratings.csv", "user,movie,stars,when\n1,11,4,9\n", "Usecols do not match"),
+        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,4.0,9\n3,16", "ratings.csv is not what"),
+        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,good,9\n", "ratings.csv is not what"),
+        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,,9\n", "a value is missing"),
+        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,40,9\n", "a rating of 40.0"),
+        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,12,4.0,9\n", "rates the movie 12"),
+        ("ml-latest-small", "movies.csv", "movieId,title,genres\n11,A,Drama\n11,B,Drama\n", "two rows for one movie"),
+        ("ml-latest-small", "movies.csv", "movieId,title,genres\n11,A\n", "a value is missing"),
+        ("ml-1m", "ratings.dat", "3,11,4,9\n", "ratings.dat is not what ml-1m"),
+        ("ml-1m", "ratings.dat", "3::11::4\n", "ratings.dat is not what ml-1m"),
+        ("ml-1m", "movies.dat", "11::A\n", "a value is missing"),
+        ("ml-100k", "u.data", "3 11 4 9\n", "u.data is not what ml-100k"),
+        ("ml-100k", "u.item", "11|A|1999||http|0|1\n", "u.item is not what ml-100k"),
+    ],
+)
+def test_malformed_files(dataset, name, text, message, tmp_path):
+    (write(tiny_log(), tmp_path, dataset) / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        RecSimData(dataset, tmp_path)
+
+
+def test_where_files_are_found(tmp_path, cache, monkeypatch):
+    in_cache = write(tiny_log(), cache / "ml-1m", "ml-1m")
+    assert find_dataset("ml-1m") == in_cache
+    named = write(tiny_log(), tmp_path / "named" / "ml-1m", "ml-1m")
+    for path in (named, named.parent):
+        monkeypatch.setenv("MOVIELENS_DIR", str(path))
+        assert find_dataset("ml-1m") == named
+    given = write(tiny_log(), tmp_path / "anything", "ml-1m")
+    assert find_dataset("ml-1m", given) == find_dataset("ml-1m", str(given)) == given
+    monkeypatch.setenv("MOVIELENS_DIR", str(tmp_path))
+    assert find_dataset("ml-1m") == in_cache
+
+
+def test_one_data_set_is_not_taken_for_another(tmp_path):
+    small = write(tiny_log(), tmp_path / "ml-latest-small", "ml-latest-small")
+    assert find_dataset("ml-latest-small", small) == small
+    with pytest.raises(FileNotFoundError, match=r"has no ratings\.csv and movies\.csv of ml-25m"):
+        find_dataset("ml-25m", small)
+
+
+def test_missing_files(tmp_path, cache, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r"data_dir='.*empty' has no u.data and u.item of ml-100k"):
+        RecSimData("ml-100k", data_dir=tmp_path / "empty")
+    monkeypatch.setenv("MOVIELENS_DIR", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match=r"ratings\.dat and movies\.dat of ml-1m are missing") as raised:
+            RecSimData("ml-1m")
+        assert f"MOVIELENS_DIR={str(tmp_path)!r}" in str(raised.value)
+        assert f"put the files into {cache / 'ml-1m'}, or name their folder in MOVIELENS_DIR or data_dir" in str(raised.value)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serves an archive as GroupLens does; a list of what was asked for."""
+    folder = write(tiny_log(), tmp_path / "grouplens" / "ml-1m", "ml-1m")
+    (folder / "README").write_text("of no use here")
+    with zipfile.ZipFile(tmp_path / "grouplens" / "ml-1m.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, f"ml-1m/{path.name}")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, *args):
+            asked.append(self.path)
+
+    handler = functools.partial(Handler, directory=tmp_path / "grouplens")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr("sb3_savo.envs.movielens.dataset.URL", f"http://127.0.0.1:{httpd.server_port}/{{}}.zip")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield asked
+        httpd.shutdown()
+
+
+def test_download(tmp_path, cache, server, monkeypatch):
+    digest = hashlib.sha256((tmp_path / "grouplens" / "ml-1m.zip").read_bytes()).hexdigest()
+    monkeypatch.setitem(DATASETS, "ml-1m", DATASETS["ml-1m"]._replace(sha256=digest))
+    folder = cache / "ml-1m"
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(find_dataset, ["ml-1m"] * 4)) == {folder}
+    np.testing.assert_array_equal(read_log("ml-1m", folder).movies, tiny_log().movies)
+    assert server == ["/ml-1m.zip"]
+    assert {path.name for path in folder.iterdir()} == {"ratings.dat", "movies.dat", ".lock"}
+
+
+def test_a_changed_download_is_refused(cache, server):
+    with pytest.raises(FileNotFoundError, match="does not match the known hash"):
+        find_dataset("ml-1m")
+    assert server == ["/ml-1m.zip"]
+    assert not [path for path in (cache / "ml-1m").rglob("*") if path.name != ".lock"]
+
+
+# Embeddings, profiles and the click model
+
+
+def test_embeddings():
+    log, offline = tiny_log(), np.arange(N_USERS) % 5 < 3
+    embeddings = movie_embeddings(log, offline)
+    assert embeddings.shape == (N_MOVIES, 30) and embeddings.dtype == np.float32
+    np.testing.assert_array_equal(embeddings.min(axis=0), -1)
+    np.testing.assert_array_equal(embeddings.max(axis=0), 1)
+    np.testing.assert_array_equal(embeddings[:, 12:], 2 * log.genres - 1)
+
+    matrix = np.zeros((N_MOVIES, N_USERS))
+    matrix[log.movies, log.users] = log.ratings - log.ratings[offline[log.users]].mean(dtype=float)
+    u, s, _ = np.linalg.svd(matrix[:, offline], full_matrices=False)
+    for k in range(3):
+        assert abs(np.corrcoef(u[:, k] * s[k], embeddings[:, k])[0, 1]) > 0.999
+
+
+def test_embeddings_do_not_know_the_evaluation_users():
+    log, offline = tiny_log(), np.arange(N_USERS) % 5 < 3
+    other = log._replace(ratings=np.where(offline[log.users], log.ratings, 1).astype(np.float32))
+    np.testing.assert_array_equal(movie_embeddings(log, offline), movie_embeddings(other, offline))
+    assert not np.array_equal(movie_embeddings(log, offline), movie_embeddings(log, ~offline))
+
+
+def test_a_movie_that_nobody_rated_has_an_embedding():
+    log, offline = tiny_log(), np.ones(N_USERS, dtype=bool)
+    more = log._replace(genres=np.vstack([log.genres, log.genres[:1]]))
+    embeddings = movie_embeddings(more, offline)
+    np.testing.assert_array_equal(embeddings[-1, 12:], embeddings[0, 12:])
+    assert np.isfinite(embeddings).all()
+
+
+@pytest.mark.parametrize("genres", [np.zeros((N_MOVIES, 30)), np.zeros((10, 18))])
+def test_too_small_for_an_embedding(genres):
+    log = RatingLog(np.arange(20), np.arange(20) % len(genres), np.ones(20), genres)
+    with pytest.raises(ValueError, match="have no embedding of 30 dimensions"):
+        movie_embeddings(log, np.ones(20, dtype=bool))
+
+
+def test_profiles():
+    embeddings = np.array([[1.0, -1.0], [0.5, 1.0], [-1.0, 0.0]], dtype=np.float32)
+    groups, movies, weights = np.array([0, 0, 1, 3]), np.array([0, 2, 1, 1]), np.array([1.0, -3.0, 0.0, -0.5])
+    expected = [[(1 + 3) / 4, -1 / 4], [0, 0], [0, 0], [-0.5, -1]]
+    np.testing.assert_allclose(profiles(embeddings, groups, movies, weights), expected)
+
+
+def test_last_clicks():
+    rng = np.random.default_rng(0)
+    episodes, clicked = np.sort(rng.integers(40, size=300)), rng.random(300) < 0.4
+    for chosen in (np.arange(300), rng.permutation(300)[:50]):
+        for row, last in zip(chosen, last_clicks(episodes, clicked, chosen), strict=True):
+            before = [i for i in range(row - 1, -1, -1) if clicked[i] and episodes[i] == episodes[row]]
+            assert last.tolist() == [*before, -1, -1, -1][:3]
+    assert (last_clicks(episodes, np.zeros(300, dtype=bool), np.arange(300)) == -1).all()
+
+
+def test_frozen_model_is_what_was_fitted():
+    rng = np.random.default_rng(0)
+    states, movies = rng.uniform(-1, 1, (400, 120)).astype(np.float32), rng.uniform(-1, 1, (400, 30)).astype(np.float32)
+    x, y = model_inputs(states, movies), rng.random(400) < expit(3 * (states[:, 90:] * movies).sum(axis=1))
+    np.testing.assert_allclose(x[:, :30], (states[:, :30] + states[:, 30:60] + states[:, 60:90]) / 3, atol=1e-6)
+    np.testing.assert_array_equal(x[:, 30:], np.hstack([states[:, 90:], movies, states[:, 90:] * movies]))
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier(16, early_stopping=True, random_state=0)).fit(x, y)
+    model = frozen(pipeline, 0.5)
+    for state in states[:5]:
+        expected = pipeline.predict_proba(model_inputs(np.tile(state, (400, 1)), movies))[:, 1]
+        np.testing.assert_allclose(model.probability(state, movies), expected, atol=1e-5)
+
+
+def auc_of(log, members):
+    offline = ~members
+    embeddings = movie_embeddings(log, offline)
+    return fit_click_model(log, embeddings, centred(log, offline), members).auc
+
+
+def test_the_click_model_learns_tastes_and_no_more_than_there_are():
+    """From ratings without a pattern nothing can be learnt, unless what is to be predicted is given away."""
+    members = np.arange(N_USERS) % 5 >= 3
+    assert auc_of(tiny_log(), members) > 0.7
+    noise = np.random.default_rng(0).integers(1, 6, len(tiny_log().ratings)).astype(np.float32)
+    assert 0.4 < auc_of(tiny_log()._replace(ratings=noise), members) < 0.6
+
+
+@pytest.mark.parametrize("ratings, n_members, message", [(5, N_USERS, "too few for a click model"), (None, 4, "4 users are")])
+def test_too_little_for_a_click_model(ratings, n_members, message):
+    log, members = tiny_log(), np.arange(N_USERS) < n_members
+    if ratings is not None:
+        log = log._replace(ratings=np.full_like(log.ratings, ratings))
+    embeddings = movie_embeddings(tiny_log(), ~members if n_members == 4 else members)
+    with pytest.raises(ValueError, match=message):
+        fit_click_model(log, embeddings, log.ratings - 3, members)
+
+
+@pytest.fixture
+def examples(monkeypatch):
+    """A list of what a click model would be fitted to."""
+    given = []
+    monkeypatch.setattr("sb3_savo.envs.movielens.click_model.fit_network", lambda *arrays: given.append(arrays))
+    return given
+
+
+def test_what_the_click_model_is_fitted_to(examples):
+    log, members = tiny_log(), np.arange(N_USERS) % 3 == 0
+    embeddings, weights = movie_embeddings(log, members), centred(log, members)
+    fit_click_model(log, embeddings, weights, members)
+    x, y, users = examples[0]
+    assert np.unique(users).tolist() == np.flatnonzero(members).tolist() and len(y) == members.sum() * N_EACH
+    np.testing.assert_array_equal(y, log.ratings[members[log.users]] >= 4)
+    for user in np.unique(users)[:5]:
+        movies, ratings, own = (array[log.users == user] for array in (log.movies, log.ratings, weights))
+        for start, other in ((0, slice(15, 30)), (15, slice(0, 15))):
+            profile = own[other] @ embeddings[movies[other]] / abs(own[other]).sum()
+            for i in range(start, start + 15):
+                last = [embeddings[movies[j]] for j in range(start, i) if ratings[j] >= 4][: -N_LAST - 1 : -1]
+                movie = embeddings[movies[i]]
+                expected = np.concatenate([np.sum([np.zeros(30), *last], axis=0) / 3, profile, movie, profile * movie])
+                np.testing.assert_allclose(x[users == user][i], expected, atol=1e-5)
+
+
+def test_many_ratings_are_sampled(examples, monkeypatch):
+    monkeypatch.setattr("sb3_savo.envs.movielens.click_model.MAX_RATINGS", 1000)
+    everyone = np.ones(N_USERS, dtype=bool)
+    fit_click_model(tiny_log(), movie_embeddings(tiny_log(), everyone), centred(tiny_log(), everyone), everyone)
+    x, y, users = examples[0]
+    assert x.shape == (1000, 120) and y.shape == users.shape == (1000,)
+    assert len(np.unique(users)) > 0.9 * N_USERS
+
+
+# The environment
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_checkers_and_spaces(tiny, split):
+    env = gym.make("RecSimData-v0", data_dir=tiny, split=split)
+    assert env.spec.max_episode_steps == 80
+    assert isinstance(env.unwrapped.action_space, EmbeddedDiscrete)
+    assert env.unwrapped.action_space.embeddings.shape == (N_MOVIES, 30)
+    assert env.observation_space == gym.spaces.Box(-1, 1, (120,), np.float32)
+    gymnasium_check_env(env.unwrapped)
+    sb3_check_env(env)
+
+
+def test_episodes(tiny):
+    """Clicks, and nothing else, shift the history; the profile is that of a user of the split."""
+    env = gym.make("RecSimData-v0", data_dir=tiny)
+    data = env.unwrapped
+    embeddings = data.action_space.embeddings
+    seen = set()
+    for seed in range(3):
+        obs, info = env.reset(seed=seed)
+        assert info == {} and not obs[:90].any()
+        assert (obs[90:] == data.profiles).all(axis=1).any()
+        history, profile = [np.zeros(30)] * 3, obs[90:]
+        rng = np.random.default_rng(seed)
+        for step in range(80):
+            movie = rng.integers(N_MOVIES)
+            before = obs.copy()
+            following, reward, terminated, truncated, info = env.step(movie)
+            np.testing.assert_array_equal(obs, before)
+            obs = following
+            if reward:
+                history = [embeddings[movie], *history[:2]]
+            np.testing.assert_array_equal(obs, np.concatenate([*history, profile]))
+            assert obs in env.observation_space and info == {}
+            assert not terminated and truncated == (step == 79)
+            seen.add(reward)
+    assert seen == {0.0, 1.0}
+
+
+def test_rendering(tiny):
+    env = gym.make("RecSimData-v0", data_dir=tiny, render_mode="ansi").unwrapped
+    env.reset(seed=0)
+    assert env.render() == "0 clicks, the last on the movies (none)"
+    clicked = [movie for movie in range(20) if env.step(movie)[1]]
+    assert len(clicked) > 3
+    assert env.render() == f"{len(clicked)} clicks, the last on the movies {', '.join(map(str, clicked[:-4:-1]))}"
+
+    picture = gym.make("RecSimData-v0", data_dir=tiny, render_mode="rgb_array").unwrapped
+    picture.reset(seed=0)
+    empty = picture.render()
+    assert empty.shape == (384, 240, 3) and empty.dtype == np.uint8
+    assert len(np.unique(empty[:288].reshape(-1, 3), axis=0)) == 2 < len(np.unique(empty[288:].reshape(-1, 3), axis=0))
+    while not picture.step(0)[1]:
+        pass
+    assert (picture.render()[:96] != empty[:96]).any() and (picture.render()[96:] == empty[96:]).all()
+    picture.render_mode = None
+    assert picture.render() is None
+
+
+def test_clicks_have_the_models_probability(tiny):
+    env = RecSimData(data_dir=tiny)
+    obs, _ = env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    likely, clicked = [], []
+    for step in range(1, 4001):
+        movie = rng.integers(N_MOVIES)
+        likely.append(env.click_model.probability(obs, env.action_space.embeddings[movie][None])[0])
+        obs, reward, *_ = env.step(movie)
+        clicked.append(reward)
+        if step % 20 == 0:
+            obs, _ = env.reset()
+    likely, clicked = np.array(likely), np.array(clicked)
+    order = np.argsort(likely)
+    for part in np.array_split(order, 4):
+        error = np.sqrt((likely[part] * (1 - likely[part])).mean() / len(part))
+        assert abs(clicked[part].mean() - likely[part].mean()) < 4 * error
+    assert likely[order[:1000]].mean() < likely[order[-1000:]].mean() - 0.2
+
+
+def test_seeds(tiny):
+    def trajectory(seed):
+        env = RecSimData(data_dir=tiny)
+        obs, _ = env.reset(seed=seed)
+        rewards = []
+        for movie in range(N_MOVIES):
+            obs, reward, *_ = env.step(movie)
+            rewards.append(reward)
+        return rewards, obs.tolist(), env.reset()[0].tolist()
+
+    assert trajectory(3) == trajectory(3)
+    assert trajectory(3) != trajectory(4)
+
+
+@pytest.mark.parametrize("action", [-1, N_MOVIES, 1.5, np.array([1, 2]), None])
+def test_no_such_movie(tiny, action):
+    env = RecSimData(data_dir=tiny)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=f"is not a movie: it must be an integer from 0 to {N_MOVIES - 1}"):
+        env.step(action)
+
+
+@pytest.mark.parametrize(
+    "kwargs, error, message",
+    [
+        ({"dataset": "ml-20m"}, ValueError, "dataset='ml-20m' is not known"),
+        ({"split": "test"}, ValueError, "split='test' is not known"),
+        ({"split_seed": -1}, ValueError, "split_seed=-1"),
+        ({"split_seed": 0.5}, TypeError, "split_seed=0.5"),
+    ],
+)
+def test_bad_arguments(tiny, kwargs, error, message):
+    with pytest.raises(error, match=message):
+        RecSimData(**{"data_dir": tiny, **kwargs})
+
+
+def test_splits(tiny):
+    train, held = RecSimData(data_dir=tiny), RecSimData(data_dir=tiny, split="eval")
+    assert len(train.profiles) == 0.6 * N_USERS and len(held.profiles) == 0.4 * N_USERS
+    assert not {row.tobytes() for row in train.profiles} & {row.tobytes() for row in held.profiles}
+    assert train.action_space == held.action_space
+    obs, _ = train.reset(seed=0)
+    movies = train.action_space.embeddings
+    assert not np.allclose(train.click_model.probability(obs, movies), held.click_model.probability(obs, movies))
+    assert 0.6 < train.click_model.auc < 1 and 0.6 < held.click_model.auc < 1
+    other = RecSimData(data_dir=tiny, split_seed=1)
+    assert train.action_space != other.action_space
+
+
+def test_profiles_are_those_of_the_users_own_ratings(tiny):
+    log = tiny_log()
+    offline = np.zeros(N_USERS, dtype=bool)
+    offline[np.random.default_rng(0).permutation(N_USERS)[: round(0.6 * N_USERS)]] = True
+    env = RecSimData(data_dir=tiny, split="eval")
+    mean = log.ratings[offline[log.users]].mean()
+    for user, profile in zip(np.flatnonzero(~offline), env.profiles, strict=True):
+        own = log.users == user
+        weights, embeddings = log.ratings[own] - mean, env.action_space.embeddings[log.movies[own]]
+        np.testing.assert_allclose(profile, (weights[:, None] * embeddings).sum(axis=0) / abs(weights).sum(), atol=1e-5)
+
+
+def test_environments_of_a_process_share_their_arrays(tiny):
+    vec_env = DummyVecEnv([lambda: RecSimData(data_dir=tiny)] * 3 + [lambda: RecSimData(data_dir=str(tiny), split="eval")])
+    shared = {id(env.action_space.embeddings) for env in vec_env.envs}
+    assert len(shared) == 1
+    assert not vec_env.envs[0].action_space.embeddings.flags.writeable
+    assert not vec_env.envs[0].profiles.flags.writeable
+
+
+# The cache
+
+
+def state_of(env):
+    return [env.action_space.embeddings, env.profiles, *env.click_model]
+
+
+def assert_same(env, other):
+    for array, expected in zip(state_of(env), state_of(other), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_the_rl_zoo_trains_in_processes_and_the_zip_needs_no_data(tiny, tmp_path, monkeypatch):
+    run = functools.partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setenv("MOVIELENS_DIR", str(tiny))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", "RecSimData-v0", "-n", "60", "--vec-env", "subproc"]
+    options = ["--hyperparams", "learning_starts:40", "n_envs:2", "train_freq:5", "gradient_steps:2", "buffer_size:5000"]
+    run([sys.executable, *train, "--eval-freq", "-1", *options])
+    path = tmp_path / "logs" / "savo" / "RecSimData-v0_1" / "RecSimData-v0.zip"
+    model = SAVO.load(path, device="cpu")
+    obs = np.stack([model.observation_space.sample() for _ in range(20)])
+    np.save(tmp_path / "obs.npy", obs)
+
+    monkeypatch.delenv("MOVIELENS_DIR")
+    monkeypatch.setenv("SB3_SAVO_CACHE", str(tmp_path / "nothing"))
+    predict = f"import numpy as np; from sb3_savo import SAVO; model = SAVO.load({str(path)!r}, device='cpu'); "
+    run([sys.executable, "-c", predict + "np.save('items.npy', model.predict(np.load('obs.npy'))[0])"])
+    np.testing.assert_array_equal(np.load(tmp_path / "items.npy"), model.predict(obs)[0])
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """A list that grows with every fit."""
+    done = []
+    fit = movielens.fit
+    monkeypatch.setattr(movielens, "fit", lambda *args: done.append(args) or fit(*args))
+    return done
+
+
+def test_a_fit_is_kept(tmp_path, cache, fits, caplog):
+    folder = write(tiny_log(), tmp_path / "data", "ml-1m")
+    with caplog.at_level(logging.INFO, logger="sb3_savo.envs.movielens"):
+        first = RecSimData("ml-1m", folder)
+    assert [record.message[:40] for record in caplog.records] == [
+        f"ml-1m, {split}: click model with a held-out AUC of"[:40] for split in ("train", "eval")
+    ]
+    (kept,) = cache.glob("*.npz")
+    written = kept.stat().st_mtime_ns
+    movielens._load.cache_clear()
+    second = RecSimData("ml-1m", folder)
+    assert first.profiles is not second.profiles
+    assert_same(first, second)
+    assert len(fits) == 1 and kept.stat().st_mtime_ns == written
+
+    # Another split, and other ratings, have fits of their own
+    RecSimData("ml-1m", folder, split_seed=1)
+    ratings = tiny_log().ratings[::-1]
+    write(tiny_log()._replace(ratings=ratings), folder, "ml-1m")
+    movielens._load.cache_clear()
+    assert not np.array_equal(RecSimData("ml-1m", folder).profiles, first.profiles)
+    assert len(fits) == 3 and len(list(cache.glob("*.npz"))) == 3
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: b"nothing", lambda whole: whole[: len(whole) // 2]])
+def test_a_damaged_fit_is_made_anew(tmp_path, cache, fits, damage):
+    folder = write(tiny_log(), tmp_path, "ml-latest-small")
+    intact = RecSimData(data_dir=folder)
+    (kept,) = cache.glob("*.npz")
+    kept.write_bytes(damage(kept.read_bytes()))
+    for _ in range(2):
+        movielens._load.cache_clear()
+        assert_same(RecSimData(data_dir=folder), intact)
+        assert len(fits) == 2
+
+
+def test_only_one_of_several_fits(tmp_path, cache, fits):
+    folder = write(tiny_log(), tmp_path, "ml-latest-small")
+    with ThreadPoolExecutor(3) as threads:
+        first, *others = threads.map(RecSimData, ["ml-latest-small"] * 3, [folder] * 3)
+    for env in others:
+        assert_same(env, first)
+    assert len(fits) == 1
+    assert {path.suffix for path in cache.iterdir()} == {".npz", ".lock"}
+
+
+@pytest.mark.expensive
+def test_workers_may_start_at_once(tiny, cache, monkeypatch):
+    monkeypatch.setenv("SB3_SAVO_CACHE", str(cache))
+    vec_env = SubprocVecEnv([lambda: RecSimData(data_dir=tiny)] * 2)
+    first, second = vec_env.get_attr("action_space")
+    assert first == second == RecSimData(data_dir=tiny).action_space
+    vec_env.close()
+    assert len(list(cache.glob("*.npz"))) == 1
+
+
+def test_main(tiny, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["movielens", "ml-latest-small", "--data-dir", str(tiny), "--episodes", "2"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"ml-latest-small: {N_MOVIES} movies"
+    assert lines[1].startswith(f"train: {0.6 * N_USERS:.0f} users, {0.6 * N_USERS * N_EACH:.0f} ratings, held-out AUC 0.")
+    assert lines[4].startswith(f"eval: {0.4 * N_USERS:.0f} users, {0.4 * N_USERS * N_EACH:.0f} ratings, held-out AUC 0.")
+    for random, greedy in (lines[2:4], lines[5:7]):
+        assert float(random.split()[-4]) < float(greedy.split()[-4])
+
+
+# The real files
+
+REAL = [os.environ.get("MOVIELENS_DIR"), Path(__file__).parents[3] / "shared" / "data"]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The folder of the real ml-latest-small, and a cache for it."""
+    for parent in filter(None, REAL):
+        try:
+            return find_dataset("ml-latest-small", parent), tmp_path_factory.mktemp("real")
+        except FileNotFoundError:
+            pass
+    pytest.skip("ml-latest-small is neither in MOVIELENS_DIR nor in ../shared/data")
+
+
+def test_real_files(real):
+    log = read_log("ml-latest-small", real[0])
+    assert len(log.genres) == 9742 and log.n_users == 610 and len(log.ratings) == 100_836
+    # Toy Story (1995), Adventure|Animation|Children|Comedy|Fantasy; the first user rated it 4
+    assert log.genres[0].sum() == 5 and log.genres.shape[1] == 20
+    assert log.ratings[(log.users == 0) & (log.movies == 0)].tolist() == [4]
+
+
+@pytest.mark.parametrize("split, n_users, auc", [("train", 366, 0.74), ("eval", 244, 0.68)])
+def test_real_environment(real, monkeypatch, split, n_users, auc):
+    monkeypatch.setenv("SB3_SAVO_CACHE", str(real[1]))
+    env = gym.make("RecSimData-v0", data_dir=real[0], split=split)
+    sb3_check_env(env)
+    gymnasium_check_env(env.unwrapped)
+    data = env.unwrapped
+    assert data.action_space.embeddings.shape == (9742, 30) and len(data.profiles) == n_users
+    assert auc < data.click_model.auc < 0.85
+    random = np.mean([_play(data, greedy=False, seed=seed) for seed in range(40)])
+    greedy = np.mean([_play(data, greedy=True, seed=seed) for seed in range(4)])
+    assert 33 < random < 47
+    assert greedy > 60
