@@ -31,7 +31,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.envs.movielens import RecSimData
 from sb3_savo.envs.movielens import env as movielens
 from sb3_savo.envs.movielens.__main__ import _play, main
-from sb3_savo.envs.movielens.click_model import N_LAST, fit_click_model, frozen, last_clicks, model_inputs
+from sb3_savo.envs.movielens.click_model import N_LAST_CLICKS, fit_click_model, last_clicks, model_inputs
 from sb3_savo.envs.movielens.dataset import DATASETS, RatingLog, centred, find_dataset, movie_embeddings, profiles, read_log
 
 # In the order in which they are read

@@ -194,7 +194,7 @@ def test_budget():
     q_good, q_bad = items.quality[good], items.quality[bad]
     users.refund[:] = 0.5
     users.budget[:] = (20.0, 20.0, 3.0, 3.0, 0.5)
-    users.chances[:, 0] = (0.0, 0.0, 0.0, 0.0, 0.999)
+    users.random_numbers[:, 0] = (0.0, 0.0, 0.0, 0.0, 0.999)
     clicked, left = users.respond(np.array([good, bad, good, bad, good]))
     assert clicked.tolist() == [True, True, True, True, False]
     expected = [20 - 4 + 2 * q_good, 20 - 4 + 2 * q_bad, 2 * q_good, 2 * q_bad, 0.0]
