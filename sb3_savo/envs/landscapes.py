@@ -38,7 +38,7 @@ class Landscape(nn.Module, ABC):
         """
         Store arrays as float32 buffers.
 
-        :param constants: Name of the buffer → its values
+        :param constants: Values of the buffers, by name
         """
         for name, values in constants.items():
             self.register_buffer(name, th.as_tensor(values, dtype=th.float32))

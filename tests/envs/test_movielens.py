@@ -585,13 +585,13 @@ def test_a_fit_is_cached(tmp_path, cache, fits, caplog):
     assert [record.message[:40] for record in caplog.records] == [
         f"ml-1m, {split}: click model with a held-out AUC of"[:40] for split in ("train", "eval")
     ]
-    (kept,) = cache.glob("*.npz")
-    written = kept.stat().st_mtime_ns
+    (cache_file,) = cache.glob("*.npz")
+    written = cache_file.stat().st_mtime_ns
     movielens._load.cache_clear()
     second = RecSimData("ml-1m", folder)
     assert first.profiles is not second.profiles
     assert_same(first, second)
-    assert len(fits) == 1 and kept.stat().st_mtime_ns == written
+    assert len(fits) == 1 and cache_file.stat().st_mtime_ns == written
 
     # Another split seed, or other ratings, need another fit
     RecSimData("ml-1m", folder, split_seed=1)
@@ -610,8 +610,8 @@ def test_a_fit_is_cached(tmp_path, cache, fits, caplog):
 def test_a_damaged_cache_file_is_replaced(tmp_path, cache, fits, damage):
     folder = write_files(tiny_log(), tmp_path, "ml-latest-small")
     intact = RecSimData(data_dir=folder)
-    (kept,) = cache.glob("*.npz")
-    kept.write_bytes(damage(kept.read_bytes()))
+    (cache_file,) = cache.glob("*.npz")
+    cache_file.write_bytes(damage(cache_file.read_bytes()))
     for _ in range(2):
         movielens._load.cache_clear()
         assert_same(RecSimData(data_dir=folder), intact)

@@ -255,7 +255,7 @@ def test_the_caller_may_change_observations():
     [(0, 500, 0.4), *(pytest.param(seed, 2_000, 0.25, marks=pytest.mark.expensive) for seed in range(3))],
 )
 def test_check_values(items_seed, n_episodes, tolerance):
-    rows = {row["policy"]: row for row in oracles.recsim(n_episodes, items_seed)}
+    rows = {row["policy"]: row for row in oracles.recsim(n_episodes=n_episodes, items_seed=items_seed)}
     for policy, clicks, length in (("random", 2.75, 15), ("myopic", 5.3, 10), ("quality-aware", 9.7, 19)):
         assert rows[policy]["mean_return"] == pytest.approx(clicks, abs=tolerance)
         assert rows[policy]["mean_length"] == pytest.approx(length, abs=2 * tolerance)

@@ -118,7 +118,7 @@ def _find_folder(parent: Path, dataset: str) -> Path | None:
 def _download(dataset: str, folder: Path) -> None:
     files = DATASETS[dataset]
     folder.mkdir(parents=True, exist_ok=True)
-    # The lock lets only one process download. A killed process leaves no partial files, because they are moved when complete
+    # The lock lets only one process download. Files are moved when complete, so a killed process leaves no partial files
     with FileLock(folder / ".lock"), tempfile.TemporaryDirectory(dir=folder) as unpacked:
         if not _has_files(folder, files):
             members = [f"{dataset}/{name}" for name in (files.ratings, files.movies)]
@@ -206,7 +206,8 @@ def movie_embeddings(log: RatingLog, offline: np.ndarray) -> np.ndarray:
     if not 1 <= n_components <= min(n_movies, offline.sum()):
         raise ValueError(
             f"{n_movies} movies of {n_genres} genres, rated by {offline.sum()} offline users, have no embedding of "
-            f"{EMBEDDING_DIM} dimensions: {EMBEDDING_DIM} - n_genres must be at least 1, and at most n_movies and n_users."
+            f"{EMBEDDING_DIM} dimensions: {EMBEDDING_DIM} - n_genres must be at least 1, and at most the number of movies and of "
+            "offline users."
         )
     is_offline_rating = offline[log.users]
     values = centered_ratings(log, offline)[is_offline_rating]

@@ -1,4 +1,4 @@
-"""The environment RecSim-Data, and its fit to a data set, which is cached on disk."""
+"""RecSim-Data (paper, §5 and Table 2): the environment, and its fit to a data set, which is cached on disk."""
 
 import functools
 import hashlib
