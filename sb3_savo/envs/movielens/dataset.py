@@ -206,8 +206,8 @@ def movie_embeddings(log: RatingLog, offline: np.ndarray) -> np.ndarray:
     if not 1 <= n_components <= min(n_movies, offline.sum()):
         raise ValueError(
             f"{n_movies} movies of {n_genres} genres, rated by {offline.sum()} offline users, have no embedding of "
-            f"{EMBEDDING_DIM} dimensions: {EMBEDDING_DIM} - n_genres must be at least 1, and at most the number of movies and of "
-            "offline users."
+            f"{EMBEDDING_DIM} dimensions: {EMBEDDING_DIM} - n_genres must be at least 1, and at most the number of movies and "
+            "of offline users."
         )
     is_offline_rating = offline[log.users]
     values = centered_ratings(log, offline)[is_offline_rating]
