@@ -1,10 +1,13 @@
 SHELL = /bin/bash
 PYTHON ?= python3
 VENV = .venv
-LINT_PATHS = sb3_savo benchmarks tests setup.py
+LINT_PATHS = sb3_savo hyperparams benchmarks tests setup.py
 DEMO_ENV = InvertedPendulumRestricted-v4
+SMOKE = build/smoke
+# Two processes; the tests take turns, so that no process ends long before the other
+PYTEST_FLAGS = -n 2 --dist worksteal
 
-# The README's two commands: each sets up $(VENV) by itself
+# The README's two commands; each sets up $(VENV) first
 
 demo: $(VENV)/ready
 	$(VENV)/bin/python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 60000 --progress --verbose 0
@@ -12,20 +15,30 @@ demo: $(VENV)/ready
 	@echo "The trained agent: $$(ls -t $$PWD/logs/savo/$(DEMO_ENV)_*/$(DEMO_ENV).zip | head -n 1)"
 
 check: $(VENV)/ready
-	$(VENV)/bin/python -m pytest -m "not expensive"
+	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -m "not expensive"
 
 $(VENV)/ready: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -c constraints.txt -e .[tests]
 	touch $@
 
-# For development, in an environment of one's own
+# For development, in your own environment
 
 pytest:
-	python -m pytest -m "not expensive"
+	python -m pytest $(PYTEST_FLAGS) -m "not expensive"
 
 pytest-all:
-	python -m pytest
+	python -m pytest $(PYTEST_FLAGS)
+
+# Under a minute: import, 200 steps of the RL Zoo, load the zip, predict
+smoke:
+	rm -rf $(SMOKE) && mkdir -p $(SMOKE)
+	cd $(SMOKE) && python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 200 --eval-freq -1 --verbose 0 \
+		--hyperparams learning_starts:100 n_envs:1 train_freq:1 gradient_steps:1
+	cd $(SMOKE) && python -c "import gymnasium, sb3_savo; \
+		model = sb3_savo.SAVO.load('logs/savo/$(DEMO_ENV)_1/$(DEMO_ENV).zip'); \
+		print('predicted', model.predict(gymnasium.make('$(DEMO_ENV)').reset(seed=0)[0])[0])"
+	rm -rf $(SMOKE)
 
 type:
 	mypy sb3_savo
@@ -43,4 +56,4 @@ check-codestyle:
 
 commit-checks: format type lint
 
-.PHONY: demo check pytest pytest-all type lint format check-codestyle commit-checks
+.PHONY: demo check smoke pytest pytest-all type lint format check-codestyle commit-checks

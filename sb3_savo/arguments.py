@@ -8,10 +8,9 @@ import difflib
 import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
-from typing_extensions import Self
 
 # Raises an error if the value, the second argument, is wrong; the first is the argument's name
 Check = Callable[[str, Any], None]

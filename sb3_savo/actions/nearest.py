@@ -129,7 +129,7 @@ class ApproximateNearestItems(NearestItems):
         try:
             import faiss
         except ImportError as error:
-            raise ImportError("nearest='approximate' needs faiss: pip install faiss-cpu") from error
+            raise ImportError("nearest='approximate' needs faiss-cpu: pip install sb3-savo[faiss]") from error
         rows = np.ascontiguousarray(self.embeddings.numpy())
         n_items, dim = rows.shape
         if n_items < 1_000:

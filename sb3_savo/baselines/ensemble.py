@@ -1,13 +1,12 @@
 """Ensemble: the baseline "k-Actors" (paper, §6.1)."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from typing_extensions import Unpack
 
 from sb3_savo.arguments import Check, check_integer
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange

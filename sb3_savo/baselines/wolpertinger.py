@@ -1,14 +1,13 @@
 """Wolpertinger: the baseline "1-Actor, k samples" (paper, §6.1)."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
-from typing_extensions import Unpack
 
 from sb3_savo.actions.candidates import perturb
 from sb3_savo.actions.spaces import EmbeddedDiscrete

@@ -1,13 +1,12 @@
 """SAVO: Successive Actors for Value Optimization."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch.nn import functional as F
-from typing_extensions import Unpack
 
 from sb3_savo.arguments import Check, check_choice, check_flag, check_integer, check_number
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange

@@ -2,13 +2,12 @@
 
 import math
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import polyak_update
-from typing_extensions import Unpack
 
 from sb3_savo.actions.spaces import check_box
 from sb3_savo.arguments import Check, check_choice, check_flag, check_integer, check_number

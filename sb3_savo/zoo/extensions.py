@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 
@@ -23,6 +23,18 @@ def hyperparams_file(algo: str) -> Path:
     return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{algo}.yml"
 
 
+ADROIT_IDS = ("AdroitHandDoor-v1", "AdroitHandHammer-v1", "AdroitHandPen-v1")
+
+
+def missing_adroit(**kwargs: Any) -> NoReturn:
+    """
+    Stands in for the paper's dexterous hands where their library is missing.
+
+    :raises ImportError: always
+    """
+    raise ImportError("Adroit's environments need gymnasium-robotics: pip install sb3-savo[adroit]")
+
+
 def add_algorithms(utils: ModuleType) -> None:
     """
     Fill the RL Zoo's table of algorithms in place, before it builds its command line from it, and register the
@@ -30,9 +42,13 @@ def add_algorithms(utils: ModuleType) -> None:
 
     :param utils: ``rl_zoo3.utils``
     """
-    import gymnasium_robotics
-
-    gym.register_envs(gymnasium_robotics)
+    try:
+        import gymnasium_robotics
+    except ImportError:
+        for env_id in ADROIT_IDS:
+            gym.register(env_id, entry_point=missing_adroit)
+    else:
+        gym.register_envs(gymnasium_robotics)
     utils.ALGOS.update(ALGORITHMS)
 
 
