@@ -1,7 +1,8 @@
 """Pictures for environments whose state has no other: bars for numbers, a map for a function of two variables."""
 
-import matplotlib as mpl
 import numpy as np
+
+from sb3_savo.extras import needs_extra
 
 WIDTH, HEIGHT = 8, 96  # pixels of a bar
 BACKGROUND, AXIS, POSITIVE, NEGATIVE = (250, 248, 243), (200, 195, 185), (46, 110, 165), (200, 80, 70)
@@ -35,6 +36,9 @@ def draw_map(values: np.ndarray, points: list[tuple[np.ndarray, tuple[int, int, 
     :param points: Two coordinates in [-1, 1], and the colour of a square there
     :return: An image, (384, 384, 3) in uint8
     """
+    with needs_extra("render", "The map of a landscape"):
+        import matplotlib as mpl
+
     colours = mpl.colormaps["viridis"](values)[..., :3]
     picture = (255 * colours).astype(np.uint8).repeat(PIXELS, axis=0).repeat(PIXELS, axis=1)
     for point, colour in points:

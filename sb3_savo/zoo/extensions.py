@@ -2,15 +2,18 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_savo
+from sb3_savo.extras import needs_extra
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     algorithm.__name__.lower(): algorithm
@@ -25,6 +28,8 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
         sb3_savo.GreedyTD3,
     )
 }
+
+ADROIT_TASKS = ("Door", "Hammer", "Pen")
 
 
 def hyperparams_file(algo: str) -> Path:
@@ -44,10 +49,31 @@ def add_algorithms(utils: ModuleType) -> None:
 
     :param utils: ``rl_zoo3.utils``
     """
-    import gymnasium_robotics
-
-    gym.register_envs(gymnasium_robotics)
     utils.ALGOS.update(ALGORITHMS)
+    for task in ADROIT_TASKS:
+        if f"AdroitHand{task}-v1" not in gym.registry:
+            gym.register(
+                id=f"AdroitHand{task}-v1",
+                entry_point="sb3_savo.zoo.extensions:make_adroit",
+                max_episode_steps=200,
+                kwargs={"task": task},
+            )
+
+
+def make_adroit(task: str, **kwargs: Any) -> gym.Env:
+    """
+    Import Gymnasium-Robotics only for those who ask for one of its tasks: it is optional, loads OpenGL, and prints a notice.
+
+    :param task: One of ``ADROIT_TASKS``
+    :param kwargs: Arguments of the environment
+    :return: The environment that Gymnasium-Robotics registers as ``AdroitHand{task}-v1``
+    :raises ImportError: if Gymnasium-Robotics is not installed
+    """
+    with needs_extra("adroit", f"AdroitHand{task}-v1"), warnings.catch_warnings():
+        # The import registers the same ids, which replaces ours
+        warnings.filterwarnings("ignore", ".*Overriding environment AdroitHand", UserWarning)
+        create = load_env_creator(f"gymnasium_robotics.envs.adroit_hand.adroit_{task.lower()}:AdroitHand{task}Env")
+    return create(**kwargs)
 
 
 def add_samplers(hyperparams_opt: ModuleType) -> None:
