@@ -14,8 +14,20 @@ import sb3_savo
 PACKAGE = Path(sb3_savo.__file__).parent
 
 # From the ground up; a folder imports from its own floor's folder and from lower ones only
-FLOORS = ("arguments", "actions", "networks", "acceleration", "common", "savo", "savosac", "baselines", "algorithms", "zoo")
-ENVIRONMENTS_MAY_IMPORT = {"arguments", "actions", "envs"}
+FLOORS = (
+    "arguments",
+    "extras",
+    "actions",
+    "networks",
+    "acceleration",
+    "common",
+    "savo",
+    "savosac",
+    "baselines",
+    "algorithms",
+    "zoo",
+)
+ENVIRONMENTS_MAY_IMPORT = {"arguments", "extras", "actions", "envs"}
 # Folders beside the staircase, and the highest floor that they stand on
 ANNEXES = {"analysis": "common"}
 
@@ -69,7 +81,7 @@ def test_acceleration_has_one_door(path):
 
 def test_every_room_has_a_floor():
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert rooms == {*FLOORS, *ANNEXES, "envs"} - {"arguments", "algorithms"}
+    assert rooms == {*FLOORS, *ANNEXES, "envs"} - {"arguments", "extras", "algorithms"}
 
 
 def test_importing_loads_no_compiler():

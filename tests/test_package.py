@@ -47,7 +47,7 @@ def test_the_startup_line_is_tolerant_and_short():
 
 # Rooms whose imports an extra brings, and single imports that an extra brings
 EXTRAS_OF_ROOMS = {"envs/movielens": "movielens"}
-EXTRAS_OF_MODULES = {"faiss": "faiss", "gymnasium_robotics": "adroit"}
+EXTRAS_OF_MODULES = {"faiss": "faiss", "matplotlib": "render"}
 
 
 def third_party_imports():
@@ -93,11 +93,11 @@ def test_the_newest_torch_allowed_is_the_one_tested():
 @pytest.mark.parametrize(
     "module, use, message",
     [
-        ("sklearn", "import gymnasium as gym, sb3_savo; gym.make('RecSimData-v0')", "pip install sb3-savo[movielens]"),
+        ("sklearn", "import gymnasium as gym, sb3_savo; gym.make('RecSimData-v0')", "pip install 'sb3-savo[movielens]'"),
         (
             "gymnasium_robotics",
             "import rl_zoo3, gymnasium as gym; gym.make('AdroitHandDoor-v1')",
-            "pip install sb3-savo[adroit]",
+            "pip install 'sb3-savo[adroit]'",
         ),
     ],
 )

@@ -8,6 +8,8 @@ import numpy as np
 import torch as th
 from torch import nn
 
+from sb3_savo.extras import needs_extra
+
 Nearest = Literal["exact", "approximate"]
 
 # Number of groups of columns in :func:`row_argmax`
@@ -126,10 +128,8 @@ class ApproximateNearestItems(NearestItems):
 
     def __init__(self, embeddings: np.ndarray):
         super().__init__(embeddings)
-        try:
+        with needs_extra("faiss", "nearest='approximate'"):
             import faiss
-        except ImportError as error:
-            raise ImportError("nearest='approximate' needs faiss-cpu: pip install sb3-savo[faiss]") from error
         rows = np.ascontiguousarray(self.embeddings.numpy())
         n_items, dim = rows.shape
         if n_items < 1_000:

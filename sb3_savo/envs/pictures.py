@@ -1,7 +1,8 @@
 """Pictures for environments whose state has no natural one: bars for a vector, a heatmap for a function of two variables."""
 
-import matplotlib as mpl
 import numpy as np
+
+from sb3_savo.extras import needs_extra
 
 Color = tuple[int, int, int]
 
@@ -40,6 +41,9 @@ def draw_heatmap(values: np.ndarray, markers: list[tuple[np.ndarray, Color]]) ->
     :param markers: Squares to draw on top: the point (x, y) and the color of each
     :return: An image, (384, 384, 3) in uint8
     """
+    with needs_extra("render", "The map of a landscape"):
+        import matplotlib as mpl
+
     colors = mpl.colormaps["viridis"](values)[..., :3]
     picture = (255 * colors).astype(np.uint8).repeat(PIXELS_PER_CELL, axis=0).repeat(PIXELS_PER_CELL, axis=1)
     for point, color in markers:

@@ -2,15 +2,20 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
 
 import sb3_savo
 from sb3_savo.algorithms import ALGORITHMS
+from sb3_savo.extras import needs_extra
+
+ADROIT_TASKS = ("Door", "Hammer", "Pen")
 
 
 def hyperparams_file(algo: str) -> Path:
@@ -23,18 +28,6 @@ def hyperparams_file(algo: str) -> Path:
     return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{algo}.yml"
 
 
-ADROIT_IDS = ("AdroitHandDoor-v1", "AdroitHandHammer-v1", "AdroitHandPen-v1")
-
-
-def missing_adroit(**kwargs: Any) -> NoReturn:
-    """
-    Stands in for the paper's dexterous hands where their library is missing.
-
-    :raises ImportError: always
-    """
-    raise ImportError("Adroit's environments need gymnasium-robotics: pip install sb3-savo[adroit]")
-
-
 def add_algorithms(utils: ModuleType) -> None:
     """
     Fill the RL Zoo's table of algorithms in place, before it builds its command line from it, and register the
@@ -42,14 +35,31 @@ def add_algorithms(utils: ModuleType) -> None:
 
     :param utils: ``rl_zoo3.utils``
     """
-    try:
-        import gymnasium_robotics
-    except ImportError:
-        for env_id in ADROIT_IDS:
-            gym.register(env_id, entry_point=missing_adroit)
-    else:
-        gym.register_envs(gymnasium_robotics)
     utils.ALGOS.update(ALGORITHMS)
+    for task in ADROIT_TASKS:
+        if f"AdroitHand{task}-v1" not in gym.registry:
+            gym.register(
+                id=f"AdroitHand{task}-v1",
+                entry_point="sb3_savo.zoo.extensions:make_adroit",
+                max_episode_steps=200,
+                kwargs={"task": task},
+            )
+
+
+def make_adroit(task: str, **kwargs: Any) -> gym.Env:
+    """
+    Import Gymnasium-Robotics only for those who ask for one of its tasks: it is optional, loads OpenGL, and prints a notice.
+
+    :param task: One of ``ADROIT_TASKS``
+    :param kwargs: Arguments of the environment
+    :return: The environment that Gymnasium-Robotics registers as ``AdroitHand{task}-v1``
+    :raises ImportError: if Gymnasium-Robotics is not installed
+    """
+    with needs_extra("adroit", f"AdroitHand{task}-v1"), warnings.catch_warnings():
+        # The import registers the same ids, which replaces ours
+        warnings.filterwarnings("ignore", ".*Overriding environment AdroitHand", UserWarning)
+        create = load_env_creator(f"gymnasium_robotics.envs.adroit_hand.adroit_{task.lower()}:AdroitHand{task}Env")
+    return create(**kwargs)  # type: ignore[return-value]
 
 
 def add_samplers(hyperparams_opt: ModuleType) -> None:
