@@ -70,8 +70,8 @@ def nearest(args: argparse.Namespace) -> pd.DataFrame:
             points = queries.flatten(0, 1).numpy()
             searches: dict[str, Callable[[], object]] = {
                 "faiss_flat": partial(flat.search, points, 1),
-                "exact": partial(exact.search, queries),
-                "approximate": partial(approximate.search, queries),
+                "exact": partial(exact.nearest, queries),
+                "approximate": partial(approximate.nearest, queries),
             }
             times = medians(time_interleaved(searches, args.repeats or 5))
             rows.append(

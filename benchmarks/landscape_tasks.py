@@ -6,9 +6,9 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
+from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
-from sb3_savo.zoo.extensions import ALGORITHMS
 
 TASKS = ("Peaks2D", "Peaks8D", "Rastrigin", "Items", "Peaks1D", "Peaks4D", "Shubert", "Ackley")
 WIDE = {"net_arch": [256, 256]}
@@ -87,7 +87,7 @@ def with_frozen_critic(algorithm: type[MaximizerAlgorithm]) -> type[MaximizerAlg
 
     def update_critics(self: MaximizerAlgorithm, batch: Any) -> th.Tensor:
         if self.smooth_critic is not None:
-            self.descend("smooth_critic", self.smoothing_loss, batch)
+            self.updater.step("smooth_critic", self.smoothing_loss, batch)
         return th.ones(())
 
     return type(f"Frozen{algorithm.__name__}", (algorithm,), {"update_critics": update_critics})
@@ -105,12 +105,12 @@ def make_model(kind: str, task: str, method: str, seed: int, n_updates: int) -> 
     env = make_vec_env(f"Landscape{task}-v0", n_envs=N_ENVS, env_kwargs={"landscape_seed": seed})
     landscape: Landscape = env.get_attr("landscape")[0]
     name, method_kwargs = METHODS[method]
-    algorithm: Any = with_frozen_critic(ALGORITHMS[name]) if kind == "frozen" else ALGORITHMS[name]
+    algorithm = with_frozen_critic(ALGORITHMS[name]) if kind == "frozen" else ALGORITHMS[name]
     scale = (1.0, 0.1, n_updates * steps_per_update(kind))
     kwargs = {**SHARED, **FREQUENCIES[kind], "exploration_noise_scale": scale, **method_kwargs}
     model = algorithm("MlpPolicy", env, seed=seed, **kwargs)
     if kind == "frozen":
-        model.critic.q_networks = LandscapeQ(landscape)
+        model.critic.q_networks = LandscapeQ(landscape)  # type: ignore[assignment]
     return model, landscape
 
 

@@ -35,13 +35,12 @@ def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
     proposals = model.policy.propose(contexts)
     values, q_proposals = landscape(contexts, actions), landscape(contexts, proposals)
     thresholds = q_proposals.cummax(dim=1).values[:, :-1]
-    # The stack of surrogates takes (n_surrogates, n_actions, batch, action_dim)
-    stacked_actions = actions.transpose(0, 1).expand(model.n_actors - 1, -1, -1, -1)
-    learned = model.surrogates(contexts, proposals[:, :-1], stacked_actions).transpose(1, 2)
+    same_actions = actions.unsqueeze(1).expand(-1, model.n_actors - 1, -1, -1)
+    learned = model.surrogates(contexts, proposals[:, :-1], same_actions)
     rows = []
     for i, tau in enumerate(thresholds.T):
         exact = th.maximum(values, tau.unsqueeze(1))
-        deviations = [surrogate - surrogate.mean(dim=1, keepdim=True) for surrogate in (exact, learned[i])]
+        deviations = [surrogate - surrogate.mean(dim=1, keepdim=True) for surrogate in (exact, learned[:, i])]
         spreads = [deviation.square().mean(dim=1).sqrt() for deviation in deviations]
         rises = spreads[0] > 1e-6
         correlations = (deviations[0] * deviations[1]).mean(dim=1)[rises] / (spreads[0] * spreads[1])[rises]

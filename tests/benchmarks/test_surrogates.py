@@ -16,8 +16,8 @@ def test_compare_surrogates(monkeypatch):
 
     def exact(contexts, anchors, actions):
         thresholds = landscape(contexts, anchors).cummax(dim=1).values
-        values = [landscape(contexts, own.transpose(0, 1)) for own in actions]
-        return th.stack([th.maximum(v, tau[:, None]).T for v, tau in zip(values, thresholds.T, strict=True)])
+        values = th.stack([landscape(contexts, own) for own in actions.unbind(dim=1)], dim=1)
+        return th.maximum(values, thresholds[:, :, None])
 
     monkeypatch.setattr(model.surrogates, "forward", exact)
     table = surrogates.compare(model, landscape)
