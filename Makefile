@@ -1,59 +1,71 @@
 SHELL = /bin/bash
 PYTHON ?= python3
 VENV = .venv
-LINT_PATHS = sb3_savo hyperparams benchmarks tests setup.py
-DEMO_ENV = InvertedPendulumRestricted-v4
-SMOKE = build/smoke
-# Two processes; the tests take turns, so that no process ends long before the other
-PYTEST_FLAGS = -n 2 --dist worksteal
+LINT_PATHS = sb3_savo benchmarks scripts tests setup.py
 
-# The README's two commands; each sets up $(VENV) first
+# How pytest shares the tests out: "JOBS=0" runs them one after the other. "worksteal" keeps all processes busy until the end
+# (the longest files come last); "loadscope" sets each module's fixtures up only once.
+JOBS ?= 2
+DIST ?= worksteal
+PYTEST = -m pytest -n $(JOBS) --dist $(DIST)
+
+DEMO_ENV = InvertedPendulumRestricted-v4
+SMOKE_ENV = InvertedPendulumRestricted-v4
+SMOKE_OPTIONS = --n-timesteps 200 --eval-freq -1 --verbose 0 --hyperparams n_envs:1 learning_starts:50 train_freq:5 gradient_steps:5
+
+# The README's two commands, and a quick one that shows whether the installation works; each sets up $(VENV) first
 
 demo: $(VENV)/ready
 	$(VENV)/bin/python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 60000 --progress --verbose 0
 	$(VENV)/bin/python -m rl_zoo3.enjoy --algo savo --env $(DEMO_ENV) -f logs --no-render --n-timesteps 3000
 	@echo "The trained agent: $$(ls -t $$PWD/logs/savo/$(DEMO_ENV)_*/$(DEMO_ENV).zip | head -n 1)"
 
-check: $(VENV)/ready
-	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -m "not expensive"
+check: $(VENV)/ready-to-test
+	$(VENV)/bin/python $(PYTEST) -m "not expensive"
 
-$(VENV)/ready: setup.cfg constraints.txt
+smoke: $(VENV)/ready
+	python=$$PWD/$(VENV)/bin/python; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; cd "$$folder" && \
+	$$python -m rl_zoo3.train --algo savo --env $(SMOKE_ENV) -f . $(SMOKE_OPTIONS) && \
+	$$python -c "from sb3_savo import SAVO; \
+	model = SAVO.load('savo/$(SMOKE_ENV)_1/$(SMOKE_ENV).zip'); \
+	print('The trained agent acts:', model.predict(model.observation_space.sample())[0])"
+
+$(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -c constraints.txt -e .[tests]
+
+$(VENV)/ready: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -c constraints.txt -e .
 	touch $@
+
+$(VENV)/ready-to-test: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[tests]'
+	touch $@ $(VENV)/ready
 
 # For development, in your own environment
 
 pytest:
-	python -m pytest $(PYTEST_FLAGS) -m "not expensive"
+	python $(PYTEST) -m "not expensive"
 
 pytest-all:
-	python -m pytest $(PYTEST_FLAGS)
+	python $(PYTEST)
 
-# Under a minute: import, 200 steps of the RL Zoo, load the zip, predict
-smoke:
-	rm -rf $(SMOKE) && mkdir -p $(SMOKE)
-	cd $(SMOKE) && python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 200 --eval-freq -1 --verbose 0 \
-		--hyperparams learning_starts:100 n_envs:1 train_freq:1 gradient_steps:1
-	cd $(SMOKE) && python -c "import gymnasium, sb3_savo; \
-		model = sb3_savo.SAVO.load('logs/savo/$(DEMO_ENV)_1/$(DEMO_ENV).zip'); \
-		print('predicted', model.predict(gymnasium.make('$(DEMO_ENV)').reset(seed=0)[0])[0])"
-	rm -rf $(SMOKE)
+hyperparams:
+	python scripts/write_hyperparams.py
 
 type:
-	mypy sb3_savo
+	python -m mypy sb3_savo
 
 lint:
-	ruff check ${LINT_PATHS}
+	python -m ruff check $(LINT_PATHS)
 
 format:
-	ruff check --select I --fix ${LINT_PATHS}
-	ruff format ${LINT_PATHS}
+	python -m ruff check --select I --fix $(LINT_PATHS)
+	python -m ruff format $(LINT_PATHS)
 
 check-codestyle:
-	ruff check --select I ${LINT_PATHS}
-	ruff format --check ${LINT_PATHS}
+	python -m ruff check --select I $(LINT_PATHS)
+	python -m ruff format --check $(LINT_PATHS)
 
 commit-checks: format type lint
 
-.PHONY: demo check smoke pytest pytest-all type lint format check-codestyle commit-checks
+.PHONY: demo check smoke pytest pytest-all hyperparams type lint format check-codestyle commit-checks
