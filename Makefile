@@ -3,11 +3,8 @@ PYTHON ?= python3
 VENV = .venv
 LINT_PATHS = sb3_savo benchmarks scripts tests setup.py
 
-# How pytest shares the tests out: "JOBS=0" runs them one after the other. "worksteal" keeps all processes busy until the end
-# (the longest files come last); "loadscope" sets each module's fixtures up only once.
-JOBS ?= auto
-DIST ?= worksteal
-PYTEST = -m pytest -n $(JOBS) --dist $(DIST)
+# Two processes; the tests take turns, so that no process ends long before the other ("PYTEST_FLAGS=" for one process)
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 
 DEMO_ENV = InvertedPendulumRestricted-v4
 SMOKE_ENV = InvertedPendulumRestricted-v4
@@ -21,7 +18,7 @@ demo: $(VENV)/ready
 	@echo "The trained agent: $$(ls -t $$PWD/logs/savo/$(DEMO_ENV)_*/$(DEMO_ENV).zip | head -n 1)"
 
 check: $(VENV)/ready-to-test
-	$(VENV)/bin/python $(PYTEST) -m "not expensive"
+	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -m "not expensive"
 
 smoke: $(VENV)/ready
 	python=$$PWD/$(VENV)/bin/python; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; cd "$$folder" && \
@@ -41,13 +38,13 @@ $(VENV)/ready-to-test: setup.cfg constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[tests]'
 	touch $@ $(VENV)/ready
 
-# For development, in an environment of one's own
+# For development, in your own environment
 
 pytest:
-	python $(PYTEST) -m "not expensive"
+	python -m pytest $(PYTEST_FLAGS) -m "not expensive"
 
 pytest-all:
-	python $(PYTEST)
+	python -m pytest $(PYTEST_FLAGS)
 
 hyperparams:
 	python scripts/write_hyperparams.py

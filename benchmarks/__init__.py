@@ -1,1 +1,1 @@
-"""The experiments behind the figures in our documents; each prints them again by one command."""
+"""The experiments behind the figures in our documents. ``benchmarks/README.md`` lists the command that prints each figure."""

@@ -1,10 +1,10 @@
 """
-When does a run break through? SAVO with each of its surrogates or with one actor, and SB3's TD3, on the restricted inverted
-pendulum.
+When does a run break through on the restricted inverted pendulum: SAVO with each of its surrogates, SAVO with one actor, and
+SB3's TD3?
 
-A single actor saturates at a return of 50-60 (of 1000) for long. Every method gets the same noise, networks, batches, number
-of updates and seeds; the table says at which step each run first evaluates above 900, and its final return. SAVO's actor has
-layer normalization and its target no smoothing, unlike TD3's: each of the two is switched alone.
+A single actor stays at a return of 50-60 of 1000 for a long time. All methods have the same noise, networks, batches, number
+of updates and seeds. The table shows the step at which each run first evaluates above 900, and its final return. Unlike TD3,
+SAVO has layer normalization in its actor and no target smoothing; two variants of SAVO switch one of the two each.
 
     python -m benchmarks.breakthrough            # train what is missing, then print the table
     python -m benchmarks.breakthrough --report   # only print the table
@@ -51,7 +51,7 @@ def make_model(method: str, seed: int) -> BaseAlgorithm:
     """
     :param method: One of :data:`METHODS`
     :param seed: Seed of the run
-    :return: An untrained model; all explore by the same Ornstein-Uhlenbeck process at constant scale
+    :return: An untrained model; every method explores with the same Ornstein-Uhlenbeck noise at a constant scale
     """
     kwargs = {**SHARED, "seed": seed, "device": "cpu"}
     if method == "td3":
@@ -65,7 +65,7 @@ def run(method: str, seed: int, n_steps: int, folder: Path) -> None:
     :param method: One of :data:`METHODS`
     :param seed: Seed of the run
     :param n_steps: Environment steps
-    :param folder: Where the results are
+    :param folder: Results folder
     """
     env = make_vec_env(ENV_ID, seed=10_000 + seed)
     train(lambda: make_model(method, seed), env, n_steps, folder / f"{method}-{seed}.csv", every=2_000, n_episodes=5)
@@ -73,10 +73,10 @@ def run(method: str, seed: int, n_steps: int, folder: Path) -> None:
 
 def report(folder: Path, seeds: int) -> None:
     """
-    Print one row per run, and per method how many broke through and when.
+    Print one row per run, and one row per method: how many of its runs broke through, and when.
 
-    :param folder: Where the results are
-    :param seeds: Number of runs that each method should have
+    :param folder: Results folder
+    :param seeds: Expected number of runs per method
     """
     rows = []
     for method in METHODS:

@@ -3,13 +3,14 @@ How good are the candidates of a trained agent under its own Q?
 
     python -m benchmarks.candidates --env MiningExpedition-v0 benchmarks/results/discrete/MiningExpedition-v0-savo-2.zip
 
-At states that the agent visits (with some random actions), per candidate: ``saturated``, the share of its outputs beyond the
-live range of tanh; ``picked``, how often it is the best of them; ``gap``, by how much Q is higher at the best of all items (in
-a continuous space: of 1,000 uniformly random actions). The last row is the best of the candidates. (The benchmarks that train
-agents leave them beside their results.)
+The agent visits some states, with some random actions on the way. The table has one row per candidate. ``saturated``: share of
+its outputs in the flat part of tanh. ``picked``: share of states in which it is the best candidate. ``gap``: Q at the best of
+all items (in a continuous space: of 1,000 uniformly random actions), minus Q at the candidate. The last row is the best of the
+candidates. ``benchmarks.discrete`` and ``benchmarks.breakthrough`` save the trained agents beside their results.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,13 +20,15 @@ import torch as th
 
 from sb3_savo import SAVO
 from sb3_savo.analysis import highest_q
-from sb3_savo.savo.savo import LIVE_RANGE
+
+# Beyond this output, 0.96, the slope of tanh is below 0.07; SAVO logs the share of such outputs as train/saturated_share
+SATURATED = math.tanh(2.0)
 
 
 def visit(model: SAVO, env_id: str, n_states: int, random_share: float) -> np.ndarray:
     """
     :param model: The agent
-    :param env_id: Where it acts
+    :param env_id: Name of the environment
     :param n_states: Number of states
     :param random_share: Share of random actions
     :return: Observations, (n_states, ...)
@@ -48,11 +51,11 @@ def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
     """
     :param model: The agent
     :param observations: (n_states, ...)
-    :return: One row per candidate, and one for the best of them
+    :return: One row per candidate, and one row for the best candidate
     """
     with th.no_grad():
         obs = th.as_tensor(observations)
-        candidates, pre_activations = model.actor.propose_detached(obs)
+        candidates = model.policy.propose(obs, deterministic=True)
         actions, _ = model.policy.snap(candidates)
         _, picked, q_values = model.policy.maximize(obs, actions)
         best = th.cat([highest_q(model.policy, o, n_actions=1_000, n_refined=1, n_steps=0) for o in obs.split(1)])
@@ -60,7 +63,7 @@ def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
         rows = [
             {
                 "candidate": i,
-                "saturated": (pre_activations[:, i].abs() > LIVE_RANGE).float().mean().item(),
+                "saturated": (candidates[:, i].abs() > SATURATED).float().mean().item(),
                 "picked": (picked == i).float().mean().item(),
                 "gap": gaps[:, i].mean().item(),
             }
@@ -72,8 +75,8 @@ def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("agents", nargs="+", type=Path, help="saved agents")
-    parser.add_argument("--env", required=True, help="environment that they were trained in")
-    parser.add_argument("--n-states", type=int, default=1_500)
+    parser.add_argument("--env", required=True, help="environment of the training")
+    parser.add_argument("--n-states", type=int, default=1_500, help="number of visited states")
     parser.add_argument("--random-share", type=float, default=0.3, help="share of random actions on the way")
     args = parser.parse_args()
     th.set_num_threads(1)

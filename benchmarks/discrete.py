@@ -1,10 +1,10 @@
 """
 Does SAVO learn in discrete spaces with embeddings, and do three actors find more than one?
 
-Every run takes the hyperparameters of ``hyperparams/savo.yml`` (the paper's Table 3), but for the budget: 300,000 steps in
-place of 10M, with one update per 20 transitions (Table 3: one per 100 and 50). In RecSim the schedules of noise and random
-items are shortened with it, as Table 3's would leave 85 % of the items random to the end. The methods differ in the number
-of actors, or in what the later ones ascend, alone. Evaluations are without noise and random items.
+All runs use the hyperparameters of ``hyperparams/savo.yml`` (the paper's Table 3) with a smaller budget: 300,000 steps instead
+of 10M, and one update per 20 transitions (Table 3: one per 100 and 50). Table 3's schedules of noise and random items would
+leave 85 % of the items random to the end in RecSim, so there the schedules shrink with the budget. The methods differ only in
+the number of actors or in the objective of the later actors. Evaluations have no noise and no random items.
 
     python -m benchmarks.discrete            # train what is missing, then print the tables
     python -m benchmarks.discrete --report   # only print the tables
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.oracles import RandomPolicy
+from benchmarks.hyperparameters import load_hyperparameters
+from benchmarks.random_policy import RandomPolicy
 from benchmarks.runs import add_arguments, run_all, train
 from sb3_savo import SAVO
 from sb3_savo.envs.recsim import RecSimVecEnv
@@ -36,14 +36,14 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 N_EVALUATIONS = 20
 EPISODES = 200
-HYPERPARAMETERS = yaml.safe_load((Path(__file__).parent.parent / "hyperparams" / "savo.yml").read_text())
+HYPERPARAMETERS = load_hyperparameters("savo")
 
 
 def make_env(env_id: str, seed: int) -> VecEnv:
     """
     :param env_id: One of :data:`ENV_IDS`
     :param seed: Seed of the environments
-    :return: As many as Table 3 says
+    :return: As many environments as Table 3 uses
     """
     n_envs = HYPERPARAMETERS[env_id]["n_envs"]
     if env_id == "RecSim-v0":
@@ -83,7 +83,7 @@ def run(env_id: str, method: str, seed: int, n_steps: int, folder: Path) -> None
     :param method: One of :data:`METHODS`
     :param seed: Seed of the run
     :param n_steps: Environment steps
-    :param folder: Where the results are
+    :param folder: Results folder
     """
     env = make_env(env_id, seed=10_000 + 100 * seed)
     path = folder / f"{env_id}-{method}-{seed}.csv"
@@ -93,13 +93,13 @@ def run(env_id: str, method: str, seed: int, n_steps: int, folder: Path) -> None
 
 def report(env_id: str, folder: Path, methods: list[str], seeds: int) -> None:
     """
-    Print the random policy's mean return, and of each run the last return, the mean of the last quarter of the evaluations and
-    of all evaluations, and the best; then these of each method.
+    Print the mean return of the random policy, one row per run, and one row per method, which is the mean of its runs. The
+    columns are the last return, the mean of the last quarter of the evaluations, the mean of all, and the best.
 
     :param env_id: One of :data:`ENV_IDS`
-    :param folder: Where the results are
+    :param folder: Results folder
     :param methods: Some of :data:`METHODS`
-    :param seeds: Number of runs that each method should have
+    :param seeds: Expected number of runs per method
     """
     env = make_env(env_id, seed=20_000)
     random_return, _ = evaluate_policy(RandomPolicy(env.action_space), env, 1_000, warn=False)  # type: ignore[arg-type]

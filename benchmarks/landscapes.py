@@ -1,120 +1,42 @@
 """
-How well does each method maximize? On one-step tasks whose landscape is known, at equal networks, batches, updates and noise
-(GreedyAC explores by its own samples).
+How well does each method maximize? The tasks have one step and a known landscape. Networks, batches, updates and noise are
+equal for all methods, except that GreedyAC explores by its own samples.
 
-    python -m benchmarks.landscapes frozen             # the critic is the landscape itself: only the maximization is measured
-    python -m benchmarks.landscapes learned            # the whole algorithm, from interaction
+    python -m benchmarks.landscapes frozen             # the landscape replaces the critic: measures the maximization alone
+    python -m benchmarks.landscapes learned            # the whole algorithm learns from interaction
     python -m benchmarks.landscapes frozen --report    # only print the tables
 
-Per method and task, over 1,000 contexts that are the same for all: ``chosen``, the value of the chosen action as a share of
-the greatest one; ``candidate_i``, the same of each candidate alone; ``within_1`` and ``within_10``, the share of contexts in
-which the chosen action is within 1 % or 10 % of the greatest value; ``gap``, the suboptimality of Eq. 4 under the landscape,
-and in a learned run ``q_gap``, that under the learned Q by dense search. A run's seed is its landscape's, too. Finished runs
-are skipped, so that the command can be stopped and run again.
+Every method and task is assessed on the same 1,000 contexts. ``chosen``: value of the chosen action, as a share of the
+greatest value. ``candidate_i``: the value of candidate i alone, as such a share. ``within_1`` and ``within_10``: share of
+contexts in which the chosen action is within 1 % or 10 % of the greatest value. ``gap``: suboptimality of Eq. 4 under the
+landscape. ``q_gap``, in a learned run: suboptimality under the learned Q, by dense search.
+
+The seed of a run is also the seed of its landscape. Finished runs are skipped, so the command can be stopped and run again.
 """
 
 import argparse
-import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch as th
 from scipy import stats
-from stable_baselines3.common.env_util import make_vec_env
-from torch import nn
 
-from benchmarks.runs import add_arguments, run_all
-from sb3_savo import CEM, SAVO, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
+from benchmarks.landscape_tasks import CHECKPOINTS, FREQUENCIES, METHODS, SHARED, TASKS, make_model, steps_per_update
+from benchmarks.runs import add_arguments, run_all, write_when_complete
 from sb3_savo.analysis import highest_q
-from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
+from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
 
-TASKS = ("Peaks2D", "Peaks8D", "Rastrigin", "Items", "Peaks1D", "Peaks4D", "Shubert", "Ackley")
-WIDE = {"net_arch": [256, 256]}
-METHODS: dict[str, tuple[type[MaximizerAlgorithm], dict[str, Any]]] = {
-    "td3": (SAVO, {"n_actors": 1}),
-    "ensemble": (Ensemble, {}),
-    "wolpertinger": (Wolpertinger, {}),
-    "wolpertinger_0.1": (Wolpertinger, {"sample_std": 0.1}),
-    "cem": (CEM, {}),
-    "greedyac": (GreedyAC, {}),
-    "greedytd3": (GreedyTD3, {}),
-    "multistart": (MultiStart, {}),
-    "savo": (SAVO, {}),
-    "savo_exact": (SAVO, {"surrogate": "exact"}),
-    "savo_hybrid": (SAVO, {"surrogate": "hybrid"}),
-    # Without Q-smoothing, which is the default where actions are items
-    "td3_raw_q": (SAVO, {"n_actors": 1, "q_smoothing": False}),
-    "ensemble_raw_q": (Ensemble, {"q_smoothing": False}),
-    "wolpertinger_raw_q": (Wolpertinger, {"q_smoothing": False}),
-    "savo_hybrid_raw_q": (SAVO, {"surrogate": "hybrid", "q_smoothing": False}),
-    "savo_penalty": (SAVO, {"saturation_penalty": 1.0}),
-    "savo_hybrid_penalty": (SAVO, {"surrogate": "hybrid", "saturation_penalty": 1.0}),
-    # Networks that are large enough for bfloat16, without and with it
-    "savo_hybrid_wide": (SAVO, {"surrogate": "hybrid", "policy_kwargs": WIDE}),
-    "savo_hybrid_wide_medium": (SAVO, {"surrogate": "hybrid", "policy_kwargs": WIDE, "precision": "medium"}),
-}
 BEST = "savo_hybrid"
-N_ENVS = 16
 N_CONTEXTS = 1_000
-SHARED: dict[str, Any] = {
-    "learning_starts": 512,
-    "gamma": 0.0,
-    "buffer_size": 50_000,
-    "policy_kwargs": {"net_arch": [64, 64]},
-    "device": "cpu",
-}
-# Environment steps per update. (A frozen landscape has no critic to wait for: its actors learn at every update.)
-FREQUENCIES: dict[str, dict[str, Any]] = {
-    "frozen": {"train_freq": 1, "gradient_steps": N_ENVS, "policy_delay": 1},
-    "learned": {"train_freq": 1, "gradient_steps": N_ENVS // 4},
-}
-CHECKPOINTS = (2_500, 10_000, 40_000)
-
-
-class LandscapeQ(nn.Module):
-    """
-    The landscape in the place of the critics' networks.
-
-    :param landscape: The landscape
-    """
-
-    def __init__(self, landscape: Landscape):
-        super().__init__()
-        self.landscape = landscape
-
-    def forward(self, inputs: th.Tensor, nets: slice) -> th.Tensor:
-        """
-        :param inputs: For each network, contexts, each repeated for every one of its actions, and the actions;
-            (n, n_actions, batch, …)
-        :param nets: Which networks of the stack: all are the landscape
-        :return: (n, n_actions, batch, 1)
-        """
-        contexts, actions = inputs[0, 0, :, :CONTEXT_DIM], inputs[0, ..., CONTEXT_DIM:].transpose(0, 1)
-        return self.landscape(contexts, actions).T.expand(len(inputs), -1, -1).unsqueeze(3)
-
-
-def frozen(algorithm: type[MaximizerAlgorithm]) -> type[MaximizerAlgorithm]:
-    """
-    :param algorithm: One of our algorithms
-    :return: The same, whose critic does not learn (but Q̂, which imitates it, does)
-    """
-
-    def update_critics(self: MaximizerAlgorithm, batch: Batch) -> th.Tensor:
-        if self.smooth_critic is not None:
-            self.descend("smooth_critic", self.smoothing_loss, batch)
-        return th.ones(())
-
-    return type(f"Frozen{algorithm.__name__}", (algorithm,), {"update_critics": update_critics})
 
 
 def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> dict[str, float]:
     """
     :param model: The agent
-    :param landscape: What it was to maximize
-    :param learned: Whether its critic has learned
-    :return: The figures of this benchmark
+    :param landscape: The landscape that the agent maximized
+    :param learned: Whether the critic was learned
+    :return: The figures of this benchmark, by name
     """
     generator = th.Generator().manual_seed(0)
     contexts = th.rand(N_CONTEXTS, CONTEXT_DIM, generator=generator) * 2 - 1
@@ -132,39 +54,9 @@ def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> di
         "gap": (greatest[:, 0] - values[:, 0]).mean().item(),
     }
     if learned:
-        top = th.cat([highest_q(model.policy, those) for those in contexts.split(100)])
+        top = th.cat([highest_q(model.policy, part) for part in contexts.split(100)])
         figures["q_gap"] = (top - q_values.amax(dim=1)).clamp(min=0).mean().item()
     return figures | {f"candidate_{i}": share.mean().item() for i, share in enumerate(shares[:, 1:].T)}
-
-
-def make_model(kind: str, task: str, method: str, seed: int, n_updates: int) -> tuple[MaximizerAlgorithm, Landscape]:
-    """
-    :param kind: ``frozen`` or ``learned``
-    :param task: One of :data:`TASKS`
-    :param method: One of :data:`METHODS`
-    :param seed: Seed of the model and of the landscape
-    :param n_updates: Number of updates that it is to learn for
-    :return: An untrained model, and its landscape
-    """
-    env = make_vec_env(f"Landscape{task}-v0", n_envs=N_ENVS, env_kwargs={"landscape_seed": seed})
-    landscape: Landscape = env.get_attr("landscape")[0]
-    algorithm, own = METHODS[method]
-    if kind == "frozen":
-        algorithm = frozen(algorithm)
-    scale = (1.0, 0.1, n_updates * steps_per_update(kind))
-    kwargs = {**SHARED, **FREQUENCIES[kind], "exploration_noise_scale": scale, **own}
-    model = algorithm("MlpPolicy", env, seed=seed, **kwargs)
-    if kind == "frozen":
-        model.critic.q_networks = LandscapeQ(landscape)  # type: ignore[assignment]
-    return model, landscape
-
-
-def steps_per_update(kind: str) -> int:
-    """
-    :param kind: ``frozen`` or ``learned``
-    :return: Environment steps per update
-    """
-    return N_ENVS // FREQUENCIES[kind]["gradient_steps"]
 
 
 def run(kind: str, task: str, method: str, seed: int, n_updates: int, folder: Path) -> None:
@@ -174,7 +66,7 @@ def run(kind: str, task: str, method: str, seed: int, n_updates: int, folder: Pa
     :param method: One of :data:`METHODS`
     :param seed: Seed of the run and of the landscape
     :param n_updates: Number of updates
-    :param folder: Where the results are
+    :param folder: Results folder
     """
     path = folder / f"{task}-{method}-{seed}-{n_updates}.csv"
     if path.exists():
@@ -186,14 +78,12 @@ def run(kind: str, task: str, method: str, seed: int, n_updates: int, folder: Pa
         n_steps = SHARED["learning_starts"] + checkpoint * steps_per_update(kind) - model.num_timesteps
         model.learn(n_steps, reset_num_timesteps=False, log_interval=None)
         rows.append({"updates": checkpoint, **assess(model, landscape, kind == "learned")})
-    unfinished = path.with_suffix(".partial")
-    pd.DataFrame(rows).to_csv(unfinished, index=False, float_format="%.5f")
-    os.replace(unfinished, path)
+    write_when_complete(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.5f"))
 
 
 def collect(folder: Path) -> pd.DataFrame:
     """
-    :param folder: Where the results are
+    :param folder: Results folder
     :return: One row per run and checkpoint
     """
     paths = sorted(folder.glob("*.csv"))
@@ -202,15 +92,15 @@ def collect(folder: Path) -> pd.DataFrame:
     tables = []
     for path in paths:
         task, method, seed, n_updates = path.stem.split("-")
-        own = {"task": task, "method": method, "seed": int(seed), "budget": int(n_updates)}
-        tables.append(pd.read_csv(path).assign(**own))
+        key = {"task": task, "method": method, "seed": int(seed), "budget": int(n_updates)}
+        tables.append(pd.read_csv(path).assign(**key))
     return pd.concat(tables)
 
 
 def with_interval(values: pd.Series) -> str:
     """
-    :param values: One per seed
-    :return: Their mean and the half width of its 95 % interval by Student's t
+    :param values: One value per seed
+    :return: The mean, and the half width of its 95 % interval by Student's t
     """
     if len(values) < 2:
         return f"{values.mean():.3f}"
@@ -220,10 +110,10 @@ def with_interval(values: pd.Series) -> str:
 def gains_over(results: pd.DataFrame, methods: list[str], tasks: list[str]) -> pd.DataFrame:
     """
     :param results: One row per run
-    :param methods: The rows
-    :param tasks: The columns
-    :return: By how much more of the greatest value :data:`BEST` reaches than each method, per task, and as the mean over the
-        tasks that both have done with a seed
+    :param methods: Rows of the table
+    :param tasks: Columns of the table
+    :return: ``chosen`` of :data:`BEST` minus ``chosen`` of each method, paired by landscape: for every task, and for the mean
+        over the tasks that both methods finished with a seed
     """
     chosen = results.set_index(["task", "seed", "method"]).chosen.unstack()
     if BEST not in chosen:
@@ -239,10 +129,10 @@ def gains_over(results: pd.DataFrame, methods: list[str], tasks: list[str]) -> p
 
 def report(folder: Path) -> None:
     """
-    Print what was measured, per number of updates: the share of the greatest value per task and method, its difference from
-    that of SAVO with the hybrid surrogate on the same landscapes, and the other figures.
+    Print three tables per number of updates: ``chosen`` for every task and method, its difference from ``chosen`` of SAVO with
+    the hybrid surrogate on the same landscapes, and the other figures.
 
-    :param folder: Where the results are
+    :param folder: Results folder
     """
     everything = collect(folder)
     for (budget, updates), results in everything.groupby(["budget", "updates"]):
@@ -262,9 +152,11 @@ def report(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=FREQUENCIES)
+    parser.add_argument(
+        "kind", choices=FREQUENCIES, help="frozen: the landscape replaces the critic; learned: the critic learns"
+    )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    add_arguments(parser, "landscapes", seeds=5, n_steps=CHECKPOINTS[0], methods=tuple(METHODS))
+    add_arguments(parser, "landscapes", seeds=5, n_steps=CHECKPOINTS[0], methods=tuple(METHODS), unit="updates")
     args = parser.parse_args()
 
     folder = args.folder / args.kind

@@ -4,8 +4,9 @@ How much memory does training with 500,000 items take?
     python -m benchmarks.memory
     python -m benchmarks.memory --env RecSim100k-v0 --nearest approximate
 
-Trains with the hyperparameters of ``hyperparams/savo.yml`` and the replay buffer as if it were full (every page of it is
-written to), saves and loads the model, and prints the process's peak memory after each.
+The command trains with the hyperparameters of ``hyperparams/savo.yml``, saves the model and loads it, and prints the peak
+memory of the process after each of these. It writes to every page of the replay buffer first, so that the buffer takes as much
+memory as a full one.
 """
 
 import argparse
@@ -17,15 +18,15 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
-from benchmarks.discrete import HYPERPARAMETERS
+from benchmarks.hyperparameters import load_hyperparameters
 from sb3_savo import SAVO
 
 
-def report(what: str) -> None:
+def print_peak(stage: str) -> None:
     """
-    :param what: What was done last
+    :param stage: The stage of the command that ends here
     """
-    print(f"{what}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
+    print(f"{stage}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB", flush=True)
 
 
 def main() -> None:
@@ -36,24 +37,24 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
 
-    hyperparameters = {**HYPERPARAMETERS[args.env], "learning_starts": 1_000, "nearest": args.nearest}
+    hyperparameters = {**load_hyperparameters("savo")[args.env], "learning_starts": 1_000, "nearest": args.nearest}
     del hyperparameters["n_timesteps"]
     env = make_vec_env(args.env, n_envs=hyperparameters.pop("n_envs"))
     print(f"{args.env}, {env.num_envs} environments, {env.action_space}")
-    report("environments made")
+    print_peak("environments made")
     model = SAVO(env=env, verbose=1, device="cpu", **hyperparameters)
     for array in vars(model.replay_buffer).values():
         if isinstance(array, np.ndarray):
             array.fill(0)
-    report("model made, replay buffer written to")
+    print_peak("model made, replay buffer written to")
     model.learn(args.n_steps, log_interval=None)
-    report(f"{args.n_steps} steps and {model._n_updates} updates")
+    print_peak(f"{args.n_steps} steps and {model._n_updates} updates")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.zip"
         model.save(path)
-        report(f"saved ({path.stat().st_size / 2**20:.0f} MiB)")
+        print_peak(f"saved ({path.stat().st_size / 2**20:.0f} MiB)")
         SAVO.load(path, buffer_size=1)
-        report("loaded beside the first")
+        print_peak("a second model loaded")
 
 
 if __name__ == "__main__":

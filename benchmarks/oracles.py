@@ -1,12 +1,14 @@
 """
-How well can one do? Returns and lengths of episodes under policies that know an environment from the inside, and at random.
+Which return is possible? Returns and lengths of episodes under policies that know the inner workings of an environment, and
+under the random policy.
 
     python -m benchmarks.oracles
     python -m benchmarks.oracles --episodes 500 --items-seed 1
 
-RecSim-v0 (the return is the number of clicks): items at random; the item that is the most likely to be clicked; and, knowing
-the quality of the items too, the one with the most clicks per cost. MiningExpedition-v0: actions at random, and the shortest
-way to the goal; ``solved`` is the share of episodes that reach it.
+RecSim-v0: the return is the number of clicks. ``random`` recommends random items. ``myopic`` recommends the item with the
+highest click probability. ``quality-aware`` also knows the quality of the items and recommends the item with the most clicks
+per cost. MiningExpedition-v0: ``random`` takes random actions, and ``shortest way`` takes the shortest way to the goal;
+``solved`` is the share of episodes that reach the goal.
 """
 
 import argparse
@@ -16,35 +18,21 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pandas as pd
-from gymnasium import spaces
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
+from benchmarks.random_policy import RandomPolicy
 from sb3_savo.envs.recsim import RecSimVecEnv
 from sb3_savo.envs.recsim.users import CLICK_COST, SKIP_COST, Users
 
 
-class RandomPolicy:
-    """
-    :param action_space: What to draw actions from
-    :param seed: Their seed
-    """
-
-    def __init__(self, action_space: spaces.Discrete, seed: int = 0):
-        self.n_actions = int(action_space.n)
-        self.rng = np.random.default_rng(seed)
-
-    def predict(self, observation: Any, state: Any = None, *args: Any, **kwargs: Any) -> tuple[np.ndarray, Any]:
-        return self.rng.integers(self.n_actions, size=len(observation)), state
-
-
 class RecSimOracle:
     """
-    Recommends the item of the highest value.
+    Recommends the item with the highest value.
 
-    :param users: Users of the model to act on, and their items
-    :param value: Value of the items by their click probabilities, (n_users, n_items), and their quality, (n_items,)
+    :param users: The users and their items
+    :param value: Computes the value of every item from click probabilities, (n_users, n_items), and quality, (n_items,)
     """
 
     def __init__(self, users: Users, value: Callable[[np.ndarray, np.ndarray], np.ndarray]):
@@ -62,7 +50,7 @@ def myopic(click_probability: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 
 def quality_aware(click_probability: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    # A click gives back half of 4 q on average; what gives back more than it costs counts as all but free
+    # A click returns half of 4 q to the budget on average; items that return more than a click costs count as nearly free
     cost_of_click = np.maximum(CLICK_COST - CLICK_COST / 2 * quality, 0.05)
     return click_probability / (click_probability * cost_of_click + (1 - click_probability) * SKIP_COST)
 
@@ -71,8 +59,8 @@ def recsim(n_episodes: int, items_seed: int, n_envs: int = 200) -> list[dict[str
     """
     :param n_episodes: Episodes per policy
     :param items_seed: Seed of the items
-    :param n_envs: Number of users at a time
-    :return: The table's rows, one per policy
+    :param n_envs: Number of simultaneous users
+    :return: Rows of the table, one per policy
     """
     env = RecSimVecEnv(n_envs, items_seed=items_seed)
     policies: dict[str, PolicyPredictor] = {
@@ -86,7 +74,7 @@ def recsim(n_episodes: int, items_seed: int, n_envs: int = 200) -> list[dict[str
 def mining(n_episodes: int) -> list[dict[str, Any]]:
     """
     :param n_episodes: Episodes per policy
-    :return: The table's rows, one per policy
+    :return: Rows of the table, one per policy
     """
     env = gym.make("MiningExpedition-v0")
     env.action_space.seed(0)
@@ -107,7 +95,7 @@ def play(env: gym.Env, act: Callable[[], int], seed: int) -> tuple[float, int, b
     :param env: The environment
     :param act: Chooses an action
     :param seed: Seed of the episode
-    :return: Its return, its length, and whether it was a success
+    :return: Return and length of the episode, and whether it reached the goal
     """
     env.reset(seed=seed)
     rewards, done = [], False
@@ -120,7 +108,7 @@ def play(env: gym.Env, act: Callable[[], int], seed: int) -> tuple[float, int, b
 
 def evaluate(policy: PolicyPredictor, env: VecEnv, n_episodes: int, seed: int = 0) -> dict[str, float]:
     """
-    :param policy: What acts
+    :param policy: The policy
     :param env: Environments, unwrapped
     :param n_episodes: Number of episodes
     :param seed: Seed of the environments
@@ -133,8 +121,8 @@ def evaluate(policy: PolicyPredictor, env: VecEnv, n_episodes: int, seed: int = 
 
 def summary(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
     """
-    :param returns: Returns of some episodes
-    :param lengths: Their lengths
+    :param returns: Returns of the episodes
+    :param lengths: Lengths of the episodes
     :return: Mean return, its standard error, and mean length
     """
     error = float(returns.std() / np.sqrt(len(returns)))

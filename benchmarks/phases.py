@@ -1,11 +1,11 @@
 """
-Where does a gradient step's time go? How much there is to multiply, a table of its phases, and one of the operations that take
-most.
+Where does the time of a gradient step go? The number of floating-point operations, a table of the phases, and a table of the
+most expensive operations.
 
     python -m benchmarks.phases
     python -m benchmarks.phases --compile --precision medium --threads 2 --n-actors 10
 
-The profiler itself takes its time, most of it from short operations; see ``benchmarks.speed`` for how long a step takes.
+The profiler slows the step down, above all its short operations. ``benchmarks.speed`` measures the time of a whole step.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch as th
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed import SHAPES, machine, make
+from benchmarks.timing import SHAPES, machine, make_model
 from sb3_savo import SAVO
 
 PHASES = ("sample", "gradient", "optimizer", "targets")
@@ -24,10 +24,10 @@ PHASES = ("sample", "gradient", "optimizer", "targets")
 
 def table(events: list[th.autograd.profiler_util.FunctionEvent], n_steps: int, by: str) -> pd.DataFrame:
     """
-    :param events: Averages by name, of the profiler
-    :param n_steps: Gradient steps
-    :param by: Which of an event's times, in microseconds, is meant
-    :return: One row per event, the longest first: its time and its number of calls, per gradient step
+    :param events: Averages by name, from the profiler
+    :param n_steps: Number of gradient steps
+    :param by: Attribute of an event that holds its time in microseconds
+    :return: One row per event, the longest first: time and number of calls per gradient step
     """
     rows = [{"what": e.key, "us": getattr(e, by) / n_steps, "calls": e.count / n_steps} for e in events]
     return pd.DataFrame(rows).sort_values("us", ascending=False)
@@ -35,13 +35,11 @@ def table(events: list[th.autograd.profiler_util.FunctionEvent], n_steps: int, b
 
 def flops(model: SAVO) -> float:
     """
-    :param model: Of what
-    :return: Floating-point operations in the matrix products of a gradient step, the delayed ones as their share
+    :param model: A model whose losses are not compiled, since torch does not count the operations of compiled code
+    :return: Floating-point operations in the matrix products of a gradient step; a delayed update counts as its share
     """
-    compiles, model.compiles = model.compiles, False
     with FlopCounterMode(display=False) as counter:
         model.train(gradient_steps=model.policy_delay, batch_size=256)
-    model.compiles = compiles
     return counter.get_total_flops() / model.policy_delay
 
 
@@ -52,19 +50,19 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", choices=("highest", "medium"), default="highest")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--n-steps", type=int, default=100, help="gradient steps")
+    parser.add_argument("--n-steps", type=int, default=100, help="number of profiled gradient steps")
     args = parser.parse_args()
 
     th.set_num_threads(args.threads)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    own = {"n_actors": args.n_actors, "compile": args.compile, "precision": args.precision}
-    model = make(SAVO, SHAPES[args.shapes], own_policy=True, **own)
-    n_flops = flops(model)
+    settings = {"n_actors": args.n_actors, "precision": args.precision}
+    n_flops = flops(make_model(SAVO, SHAPES[args.shapes], compile=False, **settings))
+    model = make_model(SAVO, SHAPES[args.shapes], compile=args.compile, **settings)
     model.train(gradient_steps=10, batch_size=256)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         model.train(gradient_steps=args.n_steps, batch_size=256)
     events = profiler.key_averages()
-    phases = [e for e in events if e.key in PHASES or e.key.split(": ")[0] in model.policy.learner_names]
+    phases = [e for e in events if e.key in PHASES or e.key.partition(": ")[2].startswith("loss")]
     print(f"{machine(args.threads)}\n\n{n_flops / 1e6:.0f} MFLOP in matrix products, per gradient step")
     print("\nPhases, per gradient step")
     print(table(phases, args.n_steps, "cpu_time_total").round(1).to_string(index=False))

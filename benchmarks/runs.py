@@ -1,4 +1,4 @@
-"""What the experiments share: runs of one thread each, some at a time, each recorded in one CSV file that grows as it goes."""
+"""Runs of the experiments: some at a time, one thread each, and one CSV file per run."""
 
 import argparse
 import multiprocessing
@@ -17,11 +17,11 @@ RESULTS = Path(__file__).parent / "results"
 
 class RecordEvaluations(BaseCallback):
     """
-    Append the mean return and length of some evaluation episodes to a CSV file.
+    Evaluate regularly, and append the mean return and length of the episodes to a CSV file.
 
-    :param path: The file
-    :param env: Environments to evaluate in
-    :param every: Steps from one evaluation to the next
+    :param path: The CSV file
+    :param env: Environments of the evaluations
+    :param every: Environment steps from one evaluation to the next
     :param n_episodes: Episodes per evaluation
     """
 
@@ -48,13 +48,13 @@ class RecordEvaluations(BaseCallback):
 
 def train(make_model: Callable[[], BaseAlgorithm], env: VecEnv, n_steps: int, path: Path, every: int, n_episodes: int) -> None:
     """
-    Train, record and save one run, unless it was finished before.
+    Train, record and save one run. Do nothing if its CSV file exists.
 
     :param make_model: Makes the untrained model
-    :param env: Environments to evaluate in
+    :param env: Environments of the evaluations
     :param n_steps: Environment steps
-    :param path: The CSV file, which ends in ``.partial`` while the run goes on; the trained agent is beside it, as a zip
-    :param every: Steps from one evaluation to the next
+    :param path: The CSV file, which ends in ``.partial`` until the run is complete; the trained agent is a zip beside it
+    :param every: Environment steps from one evaluation to the next
     :param n_episodes: Episodes per evaluation
     """
     if path.exists():
@@ -66,27 +66,51 @@ def train(make_model: Callable[[], BaseAlgorithm], env: VecEnv, n_steps: int, pa
     os.replace(unfinished, path)
 
 
+def write_when_complete(path: Path, text: str) -> None:
+    """
+    Write a file under a temporary name and rename it, so that an interrupted command leaves no incomplete file.
+
+    :param path: The file
+    :param text: Its text
+    """
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
+
+
 def run_all(function: Callable[..., None], runs: Sequence[tuple], jobs: int) -> None:
     """
+    Do all runs, every one in a fresh process.
+
     :param function: Does one run
-    :param runs: The arguments of each
-    :param jobs: Runs at a time
+    :param runs: The arguments of the function, for every run
+    :param jobs: Number of runs at a time
     """
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
         pool.starmap(function, runs, chunksize=1)
 
 
-def add_arguments(parser: argparse.ArgumentParser, results: str, seeds: int, n_steps: int, methods: Sequence[str]) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser,
+    results: str,
+    seeds: int,
+    n_steps: int,
+    methods: Sequence[str],
+    unit: str = "environment steps",
+) -> None:
     """
-    :param parser: The command line of an experiment, which gets the arguments that all have
-    :param results: Name of the folder of its results
-    :param seeds: Runs per method
-    :param n_steps: Environment steps per run
-    :param methods: The methods
+    Add the arguments that the experiments with runs share.
+
+    :param parser: The command line
+    :param results: Name of the results folder
+    :param seeds: Default number of runs per method
+    :param n_steps: Default number of steps per run
+    :param methods: Names of the methods
+    :param unit: Meaning of a step
     """
     parser.add_argument("--seeds", type=int, default=seeds, help="runs per method")
-    parser.add_argument("--n-steps", type=int, default=n_steps, help="environment steps per run")
+    parser.add_argument("--n-steps", type=int, default=n_steps, help=f"{unit} per run")
     parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--folder", type=Path, default=RESULTS / results)
-    parser.add_argument("--report", action="store_true", help="only print the table")
+    parser.add_argument("--jobs", type=int, default=2, help="number of runs at a time, one thread each")
+    parser.add_argument("--folder", type=Path, default=RESULTS / results, help="results folder")
+    parser.add_argument("--report", action="store_true", help="only print the tables of the finished runs")

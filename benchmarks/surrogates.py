@@ -1,12 +1,12 @@
 """
-Why do learned surrogates guide their actors badly? On a frozen landscape, where the exact surrogates are known.
+Why do learned surrogates guide their actors badly? On a frozen landscape the exact surrogates are known for comparison.
 
     python -m benchmarks.surrogates --task Peaks2D --seeds 3
 
-Per surrogate, after training: ``above``, the share of uniformly random actions whose value is above those of the anchors,
-where alone Ψ_i is not flat; ``spread``, the standard deviation of Ψ_i over such actions, and ``learned_spread``, that of Ψ̂_i;
-``correlation`` of the two over them; and ``flat``, the share of contexts in which Ψ_i is flat at the actor's own proposal, so
-that nothing but Ψ̂_i could guide it. Means over contexts and seeds.
+The table shows for every surrogate, after training, as means over contexts and seeds: ``above``: share of uniformly random
+actions with a higher value than all anchors; Ψ_i is flat at all other actions. ``spread`` and ``learned_spread``: standard
+deviation of Ψ_i and of Ψ̂_i over random actions. ``correlation``: correlation of Ψ_i and Ψ̂_i over random actions. ``flat``:
+share of contexts in which Ψ_i is flat at the actor's own proposal, so that only Ψ̂_i could guide the actor.
 """
 
 import argparse
@@ -14,10 +14,9 @@ import argparse
 import pandas as pd
 import torch as th
 
-from benchmarks.landscapes import CHECKPOINTS, SHARED, TASKS, make_model
+from benchmarks.landscape_tasks import CHECKPOINTS, SHARED, TASKS, make_model
 from sb3_savo import SAVO
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
-from sb3_savo.savo.savo import anchor_thresholds
 
 METHODS = ("savo", "savo_hybrid")
 N_CONTEXTS, N_ACTIONS = 500, 256
@@ -27,7 +26,7 @@ N_CONTEXTS, N_ACTIONS = 500, 256
 def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
     """
     :param model: A trained agent with learned surrogates
-    :param landscape: What it maximized
+    :param landscape: The landscape that the agent maximized
     :return: One row per surrogate
     """
     assert model.surrogates is not None
@@ -35,12 +34,13 @@ def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
     actions = th.rand(N_CONTEXTS, N_ACTIONS, landscape.action_dim) * 2 - 1
     proposals = model.policy.propose(contexts)
     values, q_proposals = landscape(contexts, actions), landscape(contexts, proposals)
-    thresholds = anchor_thresholds(q_proposals)
-    learned = model.surrogates(contexts, proposals[:, :-1], actions.expand(model.n_actors - 1, -1, -1, -1))
+    thresholds = q_proposals.cummax(dim=1).values[:, :-1]
+    same_actions = actions.unsqueeze(1).expand(-1, model.n_actors - 1, -1, -1)
+    learned = model.surrogates(contexts, proposals[:, :-1], same_actions)
     rows = []
     for i, tau in enumerate(thresholds.T):
         exact = th.maximum(values, tau.unsqueeze(1))
-        deviations = [surrogate - surrogate.mean(dim=1, keepdim=True) for surrogate in (exact, learned[i])]
+        deviations = [surrogate - surrogate.mean(dim=1, keepdim=True) for surrogate in (exact, learned[:, i])]
         spreads = [deviation.square().mean(dim=1).sqrt() for deviation in deviations]
         rises = spreads[0] > 1e-6
         correlations = (deviations[0] * deviations[1]).mean(dim=1)[rises] / (spreads[0] * spreads[1])[rises]
@@ -60,8 +60,8 @@ def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=[task for task in TASKS if task != "Items"], default="Peaks2D")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--n-updates", type=int, default=CHECKPOINTS[0])
+    parser.add_argument("--seeds", type=int, default=3, help="runs per method")
+    parser.add_argument("--n-updates", type=int, default=CHECKPOINTS[0], help="updates per run")
     args = parser.parse_args()
     th.set_num_threads(1)
     tables = []

@@ -1,5 +1,5 @@
 """
-``python -m sb3_savo train …`` is ``python -m rl_zoo3.train …``, where Python could not be told of us at its start
+``python -m sb3_savo train …`` is ``python -m rl_zoo3.train …``, for installations whose ``.pth`` files Python does not read
 (``python -S``, ``pip install --target``).
 """
 

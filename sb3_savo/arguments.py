@@ -1,19 +1,105 @@
-"""Checks of constructor arguments: each error names the argument, its value and what would be right."""
+"""
+Constructor arguments: their names, and checks whose errors name the argument, its value and what would be right.
 
+A class lists the checks of its own arguments in a table; its constructor then only keeps the values.
+"""
+
+import difflib
+import inspect
 import math
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 
+# Raises an error if the value, the second argument, is wrong; the first is the argument's name
+Check = Callable[[str, Any], None]
 
-def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
+
+class InheritedArguments:
+    """
+    Base of classes whose constructors hand ``**kwargs`` on to their parent's constructor.
+
+    Arguments are checked by the tables of the class and its parents before the constructor runs. An unknown argument raises an
+    error that names the class that was called and the nearest argument. The signature that ``help`` and
+    :func:`inspect.signature` show holds the arguments of all parents. Every argument is kept as an attribute of its name.
+    """
+
+    argument_checks: ClassVar[dict[str, Check]] = {}
+    """The class's own checks, by the name of the argument; the parents' are added to them."""
+    excluded_arguments: ClassVar[Collection[str]] = ()
+    """Arguments of a parent that the class does not take."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherited = [vars(base).get("argument_checks", {}) for base in reversed(cls.__mro__)]
+        cls.argument_checks = {name: check for table in inherited for name, check in table.items()}
+        if "__init__" in vars(cls):
+            vars(cls)["__init__"].__signature__ = full_signature(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
+    def constructor_arguments(self) -> dict[str, Any]:
+        """:return: The values of the constructor's arguments, by name"""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if hasattr(self, name)}
+
+
+def check_arguments(cls: type[InheritedArguments], args: Collection[Any], kwargs: Mapping[str, Any]) -> None:
+    """
+    :param cls: A class that is about to be constructed
+    :param args: Its arguments by position
+    :param kwargs: Its arguments by name
+    :raises TypeError: if an argument is unknown or of the wrong type
+    :raises ValueError: if an argument is out of its range
+    """
+    parameters = inspect.signature(cls).parameters
+    check_names(cls.__name__, kwargs, parameters)
+    # Python itself complains about too many positional arguments
+    for name, value in {**dict(zip(parameters, args, strict=False)), **kwargs}.items():
+        if name in cls.argument_checks:
+            cls.argument_checks[name](name, value)
+
+
+def full_signature(cls: type[InheritedArguments]) -> inspect.Signature:
+    """
+    :param cls: A class with a constructor of its own
+    :return: Its constructor's signature, in which the parent's arguments take the place of ``**kwargs``
+    """
+    own = inspect.Signature.from_callable(vars(cls)["__init__"])
+    parameters = {name: parameter for name, parameter in own.parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
+    if len(parameters) < len(own.parameters):
+        parent = next(base for base in cls.__mro__[1:] if issubclass(base, InheritedArguments) and "__init__" in vars(base))
+        for name, parameter in inspect.signature(vars(parent)["__init__"]).parameters.items():
+            if name not in parameters and name not in cls.excluded_arguments:
+                parameters[name] = parameter.replace(kind=parameter.KEYWORD_ONLY)
+    # Private arguments come last, as in SB3
+    return own.replace(parameters=sorted(parameters.values(), key=lambda p: (p.kind, p.name.startswith("_"))))
+
+
+def check_names(called: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """
+    :param called: Name of the class or function that was called
+    :param given: Its arguments by name
+    :param known: Names of the arguments that it takes
+    :raises TypeError: if an argument is none of these
+    """
+    for name, value in given.items():
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f": did you mean {nearest[0]}?" if nearest else "."
+            raise TypeError(f"{name}={value!r} is not an argument of {called}{hint}")
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
     """
     :param name: The argument
-    :param value: What was passed
-    :param allowed: The values it may take
+    :param value: Its value
+    :param choices: The values that it may take, a collection or a ``Literal``
     :raises ValueError: if the value is none of them
     """
+    allowed = get_args(choices) or choices
     if value not in allowed:
         raise ValueError(f"{name}={value!r} is not known: it must be one of {', '.join(map(repr, allowed))}.")
 
@@ -21,8 +107,8 @@ def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
 def check_integer(name: str, value: Any, low: int) -> None:
     """
     :param name: The argument
-    :param value: What was passed
-    :param low: The smallest value it may take
+    :param value: Its value
+    :param low: The smallest value that it may take
     :raises TypeError: if the value is not an integer
     :raises ValueError: if it is too small
     """
@@ -35,9 +121,9 @@ def check_integer(name: str, value: Any, low: int) -> None:
 def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
     """
     :param name: The argument
-    :param value: What was passed
-    :param low: The smallest value it may take
-    :param high: The largest value it may take
+    :param value: Its value
+    :param low: The smallest value that it may take
+    :param high: The largest value that it may take
     :param above: True if it must be above ``low``
     :raises TypeError: if the value is not a number
     :raises ValueError: if it is out of range, infinite or not a number (NaN)
@@ -51,16 +137,51 @@ def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf
         raise ValueError(f"{name}={value!r} is out of range: it must be {wanted}.")
 
 
-def check_train_freq(train_freq: Any) -> None:
+def check_flag(name: str, value: Any) -> None:
     """
-    :param train_freq: Number of steps, or (number, ``"step"`` or ``"episode"``)
+    :param name: The argument
+    :param value: Its value
+    :raises ValueError: if it is neither True nor False
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}={value!r} is not known: it must be True or False.")
+
+
+def optional(check: Check) -> Check:
+    """
+    :param check: A check
+    :return: A check that also accepts None
+    """
+
+    def check_unless_none(name: str, value: Any) -> None:
+        if value is not None:
+            check(name, value)
+
+    return check_unless_none
+
+
+def check_learning_rate(name: str, value: Any) -> None:
+    """
+    :param name: The argument
+    :param value: A number above 0, or a function of the remaining progress
+    :raises TypeError: if it is neither a number nor a function
+    :raises ValueError: if it is a number that is not above 0
+    """
+    if not callable(value):
+        check_number(name, value, above=True)
+
+
+def check_train_freq(name: str, value: Any) -> None:
+    """
+    :param name: The argument
+    :param value: Number of steps, or (number, ``"step"`` or ``"episode"``)
     :raises TypeError: if the number is not an integer
-    :raises ValueError: if it is below 1, or the unit is unknown
+    :raises ValueError: if the number is below 1, or the unit is unknown
     """
-    if not isinstance(train_freq, tuple):
-        check_integer("train_freq", train_freq, low=1)
+    if not isinstance(value, tuple):
+        check_integer(name, value, low=1)
         return
-    if len(train_freq) != 2:
-        raise ValueError(f"train_freq={train_freq!r} must be a number of steps, or two: (number, 'step' or 'episode').")
-    check_integer("train_freq[0]", train_freq[0], low=1)
-    check_choice("train_freq[1]", train_freq[1], ("step", "episode"))
+    if len(value) != 2:
+        raise ValueError(f"{name}={value!r} must be a number of steps, or two: (number, 'step' or 'episode').")
+    check_integer(f"{name}[0]", value[0], low=1)
+    check_choice(f"{name}[1]", value[1], ("step", "episode"))

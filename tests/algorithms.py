@@ -1,6 +1,7 @@
 """All our algorithms, over which the tests by feature run."""
 
-from sb3_savo import CEM, SAVO, SAVOSAC, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
+from sb3_savo import SAVO, SAVOSAC
+from sb3_savo.algorithms import ALGORITHMS as TABLE
 
-BASELINES = [Ensemble, Wolpertinger, CEM, MultiStart, GreedyAC, GreedyTD3]
-ALGORITHMS = [SAVO, *BASELINES, SAVOSAC]
+ALGORITHMS = list(TABLE.values())
+BASELINES = [algorithm for algorithm in ALGORITHMS if algorithm not in (SAVO, SAVOSAC)]

@@ -50,7 +50,7 @@ def test_no_previous_actions():
         conditioned.surrogates.psi.net.output.weight.data.normal_()
         with th.no_grad():
             actors = [conditioned.actor.nu(features.expand(2, -1, -1), features, earlier) for earlier in (first, second)]
-            at = th.zeros(2, 1, 5, DIM)
+            at = th.zeros(5, 2, 1, DIM)
             surrogates = [conditioned.surrogates(features, earlier, at) for earlier in (first, second)]
         assert th.equal(*actors) == th.equal(*surrogates) == (conditioned is model)
 
@@ -117,8 +117,8 @@ def test_q_smoothing():
     missing, beyond, other = difference(model)
     assert not missing and beyond == of(shapes(model), "smooth_critic.") and not other
     obs, actions = th.randn(4, OBS_DIM), th.randn(4, 1, DIM)
-    assert th.equal(model.policy.ascended_q(obs, actions), model.smooth_critic.q1(obs, actions))
-    assert th.equal(make_model().policy.ascended_q(obs, actions), make_model().critic.q1(obs, actions))
+    assert th.equal(model.policy.actor_objective(obs, actions), model.smooth_critic.q1(obs, actions))
+    assert th.equal(make_model().policy.actor_objective(obs, actions), make_model().critic.q1(obs, actions))
 
 
 @pytest.mark.parametrize("n_actors", [1, 2, 5, 10, 15])
@@ -152,10 +152,9 @@ def test_action_smoothing():
     )
     for parameter in model.policy.parameters():
         parameter.data += 0.2 * th.randn_like(parameter)
-    model._recorded = {}
     batch = model.replay_buffer.sample(16)
     batch = batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
-    before = [model.target_q_values(batch), model.surrogate_loss(batch), model.actor_loss(batch)]
+    before = [model.target_q_values(batch)[0], model.surrogate_loss(batch)[0], model.actor_loss(batch)[0]]
     model.target_policy_noise = 0.2
-    after = [model.target_q_values(batch), model.surrogate_loss(batch), model.actor_loss(batch)]
+    after = [model.target_q_values(batch)[0], model.surrogate_loss(batch)[0], model.actor_loss(batch)[0]]
     assert [bool(th.equal(old, new)) for old, new in zip(before, after, strict=True)] == [False, True, True]

@@ -42,7 +42,6 @@ QUICK = {
 def make_model(env=ENV_ID, steps=80, **kwargs):
     model = SAVO("MlpPolicy", env, **{**QUICK, **kwargs}).learn(steps)
     spread_out(model)
-    model._recorded = {}
     return model
 
 
@@ -73,7 +72,7 @@ def nearest(model, point, allowed=None):
 def test_bellman_target(n_actors):
     model = make_model(n_actors=n_actors)
     batch = sample(model)
-    for k, y in enumerate(model.target_q_values(batch)):
+    for k, y in enumerate(model.target_q_values(batch)[0]):
         s_next = batch.next_observations[k : k + 1]
         with th.no_grad():
             items = [nearest(model, a) for a in propose(model.actor_target, s_next)]
@@ -110,7 +109,7 @@ def test_surrogate_loss(n_actors):
                 target_proposed = th.maximum(q_min(model, s, nearest(model, stored[i])), tau)
             terms.append((surrogate(model, i, s, a, stored[:i]) - target_taken) ** 2)
             terms.append((surrogate(model, i, s, stored[i], stored[:i]) - target_proposed) ** 2)
-    th.testing.assert_close(model.surrogate_loss(batch), th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+    th.testing.assert_close(model.surrogate_loss(batch)[0], th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind, n_smoothed", [("approximate", 1), ("exact", 3), ("hybrid", 3), (None, 3)])
@@ -125,7 +124,7 @@ def test_smoothing_loss(kind, n_smoothed):
             with th.no_grad():
                 target = q_min(model, s, nearest(model, at))
             terms.append((model.smooth_critic.q1_forward(s, at) - target) ** 2)
-    th.testing.assert_close(model.smoothing_loss(batch), th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+    th.testing.assert_close(model.smoothing_loss(batch)[0], th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("q_smoothing", [True, False])
@@ -150,7 +149,7 @@ def test_actor_loss(kind, q_smoothing):
                 objective += ascended if ascended > tau else flat
             else:
                 objective += q(s, actions[i])
-    th.testing.assert_close(model.actor_loss(batch), -(objective / BATCH).squeeze(), rtol=1e-4, atol=2e-5)
+    th.testing.assert_close(model.actor_loss(batch)[0], -(objective / BATCH).squeeze(), rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("module", ["critic", "smooth_critic", "surrogates", "actor"])
@@ -165,7 +164,7 @@ def test_each_loss_changes_its_own_networks_only(module):
     }
     names = (*losses, "critic_target", "actor_target")
     before = {name: [p.clone() for p in getattr(model, name).parameters()] for name in names}
-    model.minimize(getattr(model, module), losses[module](batch))
+    model.updater.step(module, losses[module], batch)
     for name in names:
         changed = [not th.equal(p, q) for p, q in zip(getattr(model, name).parameters(), before[name], strict=True)]
         assert all(changed) if name == module else not any(changed)
@@ -189,13 +188,13 @@ def test_stored_items_without_candidates_are_found_anew():
     model = make_model(replay_buffer_class=PlainReplayBuffer)
     batch = sample(model)
     assert batch.actions.shape == (BATCH, DIM)
-    candidates, actions = model.proposed(batch)
+    candidates, actions = model.proposals(batch)
     for k in range(BATCH):
         for j, proposal in enumerate(propose(model.actor, batch.observations[k : k + 1])):
             # (The chain multiplies the rounding, which is another on other processors and for other batches)
             th.testing.assert_close(candidates[k, j], proposal[0], rtol=1e-4, atol=1e-4)
             th.testing.assert_close(actions[k, j], nearest(model, proposal)[0])
-    assert model.surrogate_loss(batch).isfinite()
+    assert model.surrogate_loss(batch)[0].isfinite()
 
 
 # Acting and storing
@@ -430,7 +429,7 @@ def test_the_bellman_target_is_of_an_allowed_item():
     model = make_model(env)
     batch = sample(model)
     changed = 0
-    for k, y in enumerate(model.target_q_values(batch)):
+    for k, y in enumerate(model.target_q_values(batch)[0]):
         s_next, allowed = batch.next_observations[k : k + 1], batch.next_action_masks[k]
         with th.no_grad():
             proposals = propose(model.actor_target, s_next)

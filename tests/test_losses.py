@@ -25,7 +25,6 @@ def make_model(env_id=ENV_ID, **kwargs):
 
 
 def sample(model):
-    model._recorded = {}
     batch = model.replay_buffer.sample(BATCH)
     return batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
 
@@ -41,7 +40,7 @@ def test_bellman_target_and_critic_loss():
             picked = max(candidates, key=lambda action: model.critic.q1_forward(s_next, action).item())
             y = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * th.minimum(*model.critic_target(s_next, picked))
         losses.append(sum((q - y) ** 2 for q in model.critic(s, a)))
-    th.testing.assert_close(model.critic_loss(batch), th.cat(losses).mean(), rtol=1e-6, atol=1e-6)
+    th.testing.assert_close(model.critic_loss(batch)[0], th.cat(losses).mean(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_actors", [2, 3, 5])
@@ -72,7 +71,7 @@ def test_surrogate_loss(n_actors, options):
                 target_proposed = th.maximum(q_min(model, s, stored[i]), tau)
             terms.append((surrogate(model, i, s, a, stored[:i]) - target_taken) ** 2)
             terms.append((surrogate(model, i, s, stored[i], stored[:i]) - target_proposed) ** 2)
-    th.testing.assert_close(model.surrogate_loss(batch), th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+    th.testing.assert_close(model.surrogate_loss(batch)[0], th.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_actors", [2, 3, 5])
@@ -98,7 +97,7 @@ def test_actor_loss(n_actors, kind):
             else:
                 objective += model.critic.q1_forward(s, actions[i])
     # Terms of both signs in the hundreds: the rounding is theirs
-    th.testing.assert_close(model.actor_loss(batch), -(objective / BATCH).squeeze(), rtol=1e-4, atol=1e-4)
+    th.testing.assert_close(model.actor_loss(batch)[0], -(objective / BATCH).squeeze(), rtol=1e-4, atol=1e-4)
     assert kind not in ("exact", "hybrid") or 0 < above < BATCH * (n_actors - 1)
 
 
@@ -119,15 +118,15 @@ def test_saturation_penalty():
     """The later actors' outputs beyond ±2 add their squares; the first actor is left alone."""
     model = make_model(n_actors=3)
     batch = sample(model)
-    without = model.actor_loss(batch)
+    without = model.actor_loss(batch)[0]
     model.saturation_penalty = 0.5
     _, pre_activations = model.actor.propose_detached(batch.observations)
     beyond = [sum(max(abs(x.item()) - 2, 0) ** 2 for x in row[1:].flatten()) for row in pre_activations]
     assert 0 < np.count_nonzero(beyond) and max(beyond) > 1
-    model._recorded = {}
-    assert (model.actor_loss(batch) - without).item() == pytest.approx(0.5 * np.mean(beyond), rel=1e-4)
+    loss, metrics = model.actor_loss(batch)
+    assert (loss - without).item() == pytest.approx(0.5 * np.mean(beyond), rel=1e-4)
     share = np.mean([abs(x.item()) > 2 for x in pre_activations.flatten()])
-    assert model._recorded["saturated_share"][0].item() == pytest.approx(share)
+    assert metrics["saturated_share"].item() == pytest.approx(share)
 
 
 def gradients(loss, parameters):
@@ -154,9 +153,9 @@ def test_a_surrogate_guides_its_own_actor_only():
     batch = sample(model)
     anchors, pre_activations = model.actor.propose_detached(batch.observations)
     proposals = pre_activations.tanh()
-    psi = model.surrogates(batch.observations, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(1))
+    psi = model.surrogates(batch.observations, anchors[:, :-1], proposals[:, 1:].unsqueeze(2))
     for i in range(2):
-        grad = th.autograd.grad(psi[i].sum(), proposals, retain_graph=True)[0]
+        grad = th.autograd.grad(psi[:, i].sum(), proposals, retain_graph=True)[0]
         assert grad[:, 1 + i].abs().sum() > 0
         grad[:, 1 + i] = 0
         assert grad.abs().sum() == 0
@@ -168,8 +167,8 @@ def test_each_loss_changes_its_own_networks_only(module):
     batch = sample(model)
     names = ("critic", "surrogates", "actor", "critic_target", "actor_target")
     before = {name: [p.clone() for p in getattr(model, name).parameters()] for name in names}
-    loss = {"critic": model.critic_loss, "surrogates": model.surrogate_loss, "actor": model.actor_loss}[module](batch)
-    model.minimize(getattr(model, module), loss)
+    losses = {"critic": model.critic_loss, "surrogates": model.surrogate_loss, "actor": model.actor_loss}
+    model.updater.step(module, losses[module], batch)
     for name in names:
         changed = [not th.equal(p, q) for p, q in zip(getattr(model, name).parameters(), before[name], strict=True)]
         assert all(changed) if name == module else not any(changed)
@@ -178,10 +177,15 @@ def test_each_loss_changes_its_own_networks_only(module):
 def test_gradient_norm_is_clipped_per_network():
     model = make_model(max_grad_norm=0.01)
     batch = sample(model)
-    losses = {model.critic: model.critic_loss, model.surrogates: model.surrogate_loss, model.actor: model.actor_loss}
-    for module, loss in losses.items():
-        model.minimize(module, 1e3 * loss(batch))
-        norm = module.flat.vector.grad.norm()
+    losses = {"critic": model.critic_loss, "surrogates": model.surrogate_loss, "actor": model.actor_loss}
+    for name, loss_function in losses.items():
+
+        def large_loss(batch, loss_function=loss_function):
+            loss, metrics = loss_function(batch)
+            return 1e3 * loss, metrics
+
+        model.updater.step(name, large_loss, batch)
+        norm = getattr(model, name).parameter_vector.vector.grad.norm()
         assert norm == pytest.approx(0.01, rel=1e-3)
 
 
@@ -216,7 +220,7 @@ def test_without_stored_candidates_the_anchors_are_proposed_anew():
     with th.no_grad():
         candidates = model.actor(batch.observations)
     with_candidates = CandidateReplayBufferSamples(**batch._asdict(), candidates=candidates)
-    th.testing.assert_close(model.surrogate_loss(batch), model.surrogate_loss(with_candidates))
+    th.testing.assert_close(model.surrogate_loss(batch)[0], model.surrogate_loss(with_candidates)[0])
 
 
 @pytest.mark.parametrize("target_policy_noise", [0.0, 0.2])

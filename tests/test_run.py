@@ -233,7 +233,7 @@ def test_target_networks_follow_by_polyak():
         for module, copy in ((model.critic, model.critic_target), (model.actor, model.actor_target))
         for online, target in zip(module.parameters(), copy.parameters(), strict=True)
     ]
-    model.sync_targets()
+    model.updater.sync_targets(model.tau)
     targets = [*model.critic_target.parameters(), *model.actor_target.parameters()]
     th.testing.assert_close(targets, expected)
 

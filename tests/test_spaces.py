@@ -136,7 +136,7 @@ def test_exact_search_against_its_definition(n_items, dim, k, blocks, seed, mask
     queries = rng.uniform(-1, 1, (4, 2, dim)).astype(np.float32)
     masks = rng.random((4, n_items)) < 0.5
     masks[:, :3] = True
-    found = search.search(th.as_tensor(queries), k, th.as_tensor(masks) if masked else None)
+    found = search.nearest(th.as_tensor(queries), k, th.as_tensor(masks) if masked else None)
     assert found.shape == (4, 2, k)
     embeddings = search.embeddings.numpy()
     for i in range(4):
@@ -148,7 +148,7 @@ def test_exact_search_against_its_definition(n_items, dim, k, blocks, seed, mask
 def test_every_item_is_nearest_to_itself():
     search = NearestItems(RNG.normal(size=(20_000, 45)).astype(np.float32))
     assert (search.embeddings.abs().amax(dim=0) == 1).all()
-    found = search.search(search.embeddings.unsqueeze(1))
+    found = search.nearest(search.embeddings.unsqueeze(1))
     assert th.equal(found.flatten(), th.arange(20_000))
     assert th.equal(search.embed(found), search.embeddings[:, None, None])
 
@@ -156,9 +156,9 @@ def test_every_item_is_nearest_to_itself():
 def test_search_errors():
     search = NearestItems(RNG.normal(size=(5, 2)).astype(np.float32))
     with pytest.raises(ValueError, match="k=6 is too large: there are 5 items"):
-        search.search(th.zeros(1, 1, 2), k=6)
+        search.nearest(th.zeros(1, 1, 2), k=6)
     with pytest.raises(ValueError, match="action_masks: a row allows none of the 5 items"):
-        search.search(th.zeros(2, 1, 2), masks=th.tensor([[True] * 5, [False] * 5]))
+        search.nearest(th.zeros(2, 1, 2), masks=th.tensor([[True] * 5, [False] * 5]))
 
 
 def test_approximate_search():
@@ -167,10 +167,10 @@ def test_approximate_search():
     embeddings = RNG.normal(size=(20_000, 12)).astype(np.float32)
     exact, approximate = NearestItems(embeddings), ApproximateNearestItems(embeddings)
     queries = th.as_tensor(RNG.uniform(-1, 1, (100, 3, 12)).astype(np.float32))
-    agreement = (exact.search(queries) == approximate.search(queries)).float().mean().item()
+    agreement = (exact.nearest(queries) == approximate.nearest(queries)).float().mean().item()
     assert 0.9 < approximate.recall <= 1 and agreement == pytest.approx(approximate.recall, abs=0.05)
-    assert approximate.search(queries, k=3).shape == (100, 3, 3)
+    assert approximate.nearest(queries, k=3).shape == (100, 3, 3)
     masks = th.as_tensor(RNG.random((100, 20_000)) < 0.1)
-    assert th.equal(approximate.search(queries, masks=masks), exact.search(queries, masks=masks))
+    assert th.equal(approximate.nearest(queries, masks=masks), exact.nearest(queries, masks=masks))
     with pytest.raises(ValueError, match="nearest='approximate' is for many items: use 'exact' for 999"):
         ApproximateNearestItems(embeddings[:999])

@@ -1,4 +1,4 @@
-"""Memory that one gradient step frees and the next one needs again."""
+"""Keep the memory that one gradient step frees for the next one."""
 
 import ctypes
 import os
@@ -13,15 +13,21 @@ GROWTH_BYTES = 2**26
 LARGEST_BYTES = 2**25  # the most that glibc allows
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory() -> bool:
     """
-    Have glibc keep up to half a GiB of what is freed, where it would give it back to the operating system, to get it again
-    with thousands of page faults at the next gradient step. It is left alone where the environment sets its options.
+    Let glibc keep up to 512 MiB of freed memory. By default it returns large blocks to the operating system, and every
+    gradient step then pays thousands of page faults.
+
+    Does nothing where the environment sets glibc's own variables (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_TOP_PAD_``,
+    ``MALLOC_MMAP_THRESHOLD_``, ``GLIBC_TUNABLES``), or under another allocator's C library.
+
+    :return: Whether the settings were changed
     """
     is_set = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc" or is_set:
-        return
+        return False
     libc = ctypes.CDLL(None)
     libc.mallopt(M_MMAP_THRESHOLD, LARGEST_BYTES)
     libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     libc.mallopt(M_TOP_PAD, GROWTH_BYTES)
+    return True

@@ -1,4 +1,4 @@
-"""NumPy's matrix products, and the threads of OpenBLAS in which they may run."""
+"""The number of threads that NumPy's matrix products use."""
 
 from collections.abc import Callable
 from functools import cache
@@ -9,18 +9,19 @@ from threadpoolctl import LibController, ThreadpoolController
 
 @cache
 def openblas() -> list[LibController]:
-    """:return: The libraries in which NumPy's products may run on several threads"""
+    """:return: The loaded OpenBLAS libraries, which may run NumPy's products on several threads"""
     return ThreadpoolController().select(internal_api="openblas").lib_controllers
 
 
 def on_one_thread(function: Callable[..., np.ndarray], *args: np.ndarray) -> np.ndarray:
     """
-    :param function: What has products in NumPy
+    Idle OpenBLAS threads spin and would slow torch's threads down in the next gradient step, so they are not woken up.
+
+    :param function: A function that computes products in NumPy
     :param args: Its arguments
-    :return: What it returns, computed on this thread alone: OpenBLAS's others, once awake, keep the processors busy from which
-        torch's threads are to learn next
+    :return: Its result, computed on this thread alone
     """
-    # (Not by threadpoolctl's own contexts, which take longer than most of the products)
+    # threadpoolctl's own contexts take longer than most of the products
     before = [library.get_num_threads() for library in openblas()]
     for library in openblas():
         library.set_num_threads(1)

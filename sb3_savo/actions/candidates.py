@@ -9,7 +9,7 @@ from torch.nn import functional as F
 def perturb(candidates: th.Tensor, noise: th.Tensor | None) -> th.Tensor:
     """
     :param candidates: In [-1, 1], (...)
-    :param noise: What to add to them, (...); None for nothing
+    :param noise: Noise to add to the candidates, (...); None for no noise
     :return: The sum, clipped to [-1, 1], (...)
     """
     return candidates if noise is None else (candidates + noise).clamp(-1, 1)
@@ -35,13 +35,13 @@ def pick(candidates: th.Tensor, index: th.Tensor) -> th.Tensor:
 
 def ascend(q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float) -> th.Tensor:
     """
-    Gradient ascent by steps of a given length, which falls linearly to zero, in the direction of the gradient.
+    Gradient ascent by normalized steps, whose length falls linearly to zero.
 
     :param q: Values of several actions per state, (batch, n_actions)
-    :param actions: Where to start, in [-1, 1], (batch, n_actions, action_dim); a tensor that nobody else holds
+    :param actions: Where to start, in [-1, 1], (batch, n_actions, action_dim); this tensor may be changed
     :param n_steps: Number of steps
-    :param step_size: Length of the first of them
-    :return: Where they end, in [-1, 1], (batch, n_actions, action_dim)
+    :param step_size: Length of the first step
+    :return: The ends of the ascents, in [-1, 1], (batch, n_actions, action_dim)
     """
     for i in range(n_steps):
         with th.enable_grad():

@@ -1,4 +1,4 @@
-"""Item embeddings for any environment with a Discrete action space."""
+"""A wrapper that gives the items of a ``Discrete`` action space embeddings."""
 
 from typing import Any
 
@@ -11,13 +11,15 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 
 class ActionEmbedding(gym.ActionWrapper):
     """
-    Give the actions of an environment embeddings: its action space becomes an :class:`EmbeddedDiscrete`, and nothing else
-    changes (items count from 0, wherever the environment's actions start).
+    Turn the ``Discrete`` action space of an environment into an :class:`EmbeddedDiscrete`.
+
+    Items are counted from 0, even if the environment's own actions start at another number. Observations, rewards and the end
+    of an episode do not change.
 
     :param env: An environment with a ``Discrete`` action space
     :param embeddings: One row per action, (N, D)
     :raises TypeError: if the action space is not ``Discrete``, or the embeddings are not numbers
-    :raises ValueError: if there is not one row per action, a row is not finite, or all rows are the same
+    :raises ValueError: if there is not one row per action, a row is not finite, or all rows are equal
     """
 
     def __init__(self, env: gym.Env, embeddings: np.ndarray):

@@ -1,30 +1,33 @@
 """The nearest items f_NN (paper, §3.2.1): from points in the space of the embeddings to the items that are closest to them."""
 
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch as th
 from torch import nn
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-NEAREST = ("exact", "approximate")
+from sb3_savo.extras import needs_extra
 
-GROUPS = 16
+Nearest = Literal["exact", "approximate"]
+
+# Number of groups of columns in :func:`row_argmax`
+ARGMAX_GROUPS = 16
 
 
 class NearestItems(nn.Module):
     """
     Exact search over all items, by their Euclidean distance (up to the rounding of its square in float32).
 
-    The distance |q - e|² falls as q·e - |e|²/2 grows: one matrix product with the embeddings that are widened by the latter.
+    The distance |q - e|² falls as q·e - |e|²/2 grows, so one matrix product with the embeddings, widened by -|e|²/2, ranks
+    the items.
 
     :param embeddings: One row per item, (N, D); they are scaled to [-1, 1] in each dimension (§14.6), 0 where all are equal
     """
 
-    # Scores are computed for at most so many queries and items (a multiple of the groups) at a time, so that a block stays in
-    # the processor's cache
+    # Largest number of queries and of items per block of scores, so that a block stays in the processor's cache; the number
+    # of items is a multiple of the groups
     block_queries = 1024
     block_items = 4096
 
@@ -36,9 +39,9 @@ class NearestItems(nn.Module):
         self.n_items = len(embeddings)
         rows = th.as_tensor(scale(embeddings))
         widened = th.cat([rows, -0.5 * (rows * rows).sum(dim=1, keepdim=True)], dim=1)
-        # Up to a multiple of the groups, with items that are nearest to nothing
-        padding = widened.new_tensor([0.0] * rows.shape[1] + [-th.inf]).expand(-self.n_items % GROUPS, -1)
-        # Not in the state dict: the embeddings are saved once, with the action space
+        # Pad to a multiple of the groups with items whose score is minus infinity
+        padding = widened.new_tensor([0.0] * rows.shape[1] + [-th.inf]).expand(-self.n_items % ARGMAX_GROUPS, -1)
+        # Not in the state dict, since the embeddings are saved once, with the action space
         self.register_buffer("widened", th.cat([widened, padding]), persistent=False)
         self.register_buffer("scratch", th.empty(0), persistent=False)
         self.key = register(self)
@@ -60,16 +63,16 @@ class NearestItems(nn.Module):
         return self.embeddings[items]
 
     @th.no_grad()
-    def search(self, queries: th.Tensor, k: int = 1, masks: th.Tensor | None = None) -> th.Tensor:
+    def nearest(self, queries: th.Tensor, k: int = 1, masks: th.Tensor | None = None) -> th.Tensor:
         """
         :param queries: Points, (batch, n, D)
-        :param k: How many items to find for each, at most N
+        :param k: Number of items to find for each point, at most N
         :param masks: Which items may be found, (batch, N); None for all
         :return: The k nearest items, the nearest first, (batch, n, k); where fewer may be found, followed by the nearest again
         :raises ValueError: if no item may be found
         """
-        if get_proxy_mode() is not None:
-            return search_operator(queries, k, masks, self.key)
+        if type(queries) is not th.Tensor:  # a loss is being traced: the search becomes one operator of the graph
+            return nearest_operator(queries, k, masks, self.key)
         if masks is not None and not bool(masks.any(dim=1).all()):
             raise ValueError(f"action_masks: a row allows none of the {self.n_items} items.")
         if k > self.n_items:
@@ -92,7 +95,7 @@ class NearestItems(nn.Module):
             if masks is not None:
                 allowed = masks[:, start : start + self.block_items].repeat_interleave(queries.shape[1], dim=0)
                 scores[:, : allowed.shape[1]].masked_fill_(~allowed, -th.inf)
-            values, positions = highest(scores) if k == 1 else scores.topk(min(k, len(block)), dim=1)
+            values, positions = row_argmax(scores) if k == 1 else scores.topk(min(k, len(block)), dim=1)
             best, items = th.cat([best, values], dim=1), th.cat([items, start + positions], dim=1)
             if start > 0:
                 best, order = best.topk(min(k, best.shape[1]), dim=1)
@@ -102,7 +105,7 @@ class NearestItems(nn.Module):
         return items.unflatten(0, queries.shape[:2])
 
     def _scratch(self, size: int) -> th.Tensor:
-        # Fresh memory of this size costs about as much as what is computed in it
+        # Allocating memory of this size would take about as long as computing the scores
         if len(self.scratch) < size:
             self.scratch = th.empty(size, device=self.widened.device)
         return self.scratch[:size]
@@ -110,10 +113,10 @@ class NearestItems(nn.Module):
 
 class ApproximateNearestItems(NearestItems):
     """
-    Search by a faiss index, where exact search over very many items dominates the run time: of the about √N cells of an
-    inverted file the nearest are scanned by product quantization, and the best few found are ranked by their distance.
+    Search by a faiss index, for so many items that exact search dominates the run time. The items lie in about √N cells of
+    an inverted file; product quantization scans the nearest cells, and the best few items found are ranked by their distance.
 
-    ``recall`` is the share of uniformly random points for which the nearest item itself is found. Masked searches are exact.
+    ``recall`` is the share of uniformly random points for which the index finds the nearest item. Masked searches are exact.
 
     :param embeddings: One row per item, (N, D), at least 1,000
     :raises ImportError: if faiss is not installed
@@ -125,10 +128,8 @@ class ApproximateNearestItems(NearestItems):
 
     def __init__(self, embeddings: np.ndarray):
         super().__init__(embeddings)
-        try:
+        with needs_extra("faiss", "nearest='approximate'"):
             import faiss
-        except ImportError as error:
-            raise ImportError("nearest='approximate' needs faiss: pip install faiss-cpu") from error
         rows = np.ascontiguousarray(self.embeddings.numpy())
         n_items, dim = rows.shape
         if n_items < 1_000:
@@ -151,56 +152,57 @@ class ApproximateNearestItems(NearestItems):
         return th.as_tensor(items, device=queries.device).unflatten(0, queries.shape[:2])
 
 
-# In a compiled update the search is one operator, which is handed its arguments as they are
+# In a compiled loss the search is one opaque operator. An operator takes tensors and numbers only, so it finds the search by
+# its key in this table.
 
 SEARCHES: WeakValueDictionary[int, NearestItems] = WeakValueDictionary()
 
 
 def register(items: NearestItems) -> int:
-    """:return: The key by which the operator finds this search, as long as it lives"""
+    """:return: The key by which the operator finds this search, as long as the search lives"""
     key = next(key for key in count() if SEARCHES.get(key, items) is items)
     SEARCHES[key] = items
     return key
 
 
-@th.library.custom_op("sb3_savo::search", mutates_args=())
-def search_operator(queries: th.Tensor, k: int, masks: th.Tensor | None, key: int) -> th.Tensor:
-    """:meth:`NearestItems.search` of the registered items"""
-    return SEARCHES[key].search(queries, k, masks)
+@th.library.custom_op("sb3_savo::nearest", mutates_args=())
+def nearest_operator(queries: th.Tensor, k: int, masks: th.Tensor | None, key: int) -> th.Tensor:
+    """:meth:`NearestItems.nearest` of the registered items"""
+    return SEARCHES[key].nearest(queries, k, masks)
 
 
-@search_operator.register_fake
+@nearest_operator.register_fake
 def _(queries: th.Tensor, k: int, masks: th.Tensor | None, key: int) -> th.Tensor:
     return queries.new_empty((*queries.shape[:2], k), dtype=th.long)
 
 
-def make_nearest_items(kind: str, embeddings: np.ndarray) -> NearestItems:
+def make_nearest_items(nearest: Nearest, embeddings: np.ndarray) -> NearestItems:
     """
-    :param kind: One of :data:`NEAREST`
+    :param nearest: How to search, ``exact`` or ``approximate``
     :param embeddings: One row per item, (N, D)
     :return: The search
     """
-    return ApproximateNearestItems(embeddings) if kind == "approximate" else NearestItems(embeddings)
+    return ApproximateNearestItems(embeddings) if nearest == "approximate" else NearestItems(embeddings)
 
 
-def highest(scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def row_argmax(scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """
-    A maximum over numbers alone takes a fraction of the time of one that keeps track of where it was: so first the highest
-    of each group of columns, then the group, and then the column in the group.
+    Row-wise argmax in two steps. ``amax`` is much faster than ``max`` with indices, so find the maximum of each group first
+    and search for the index in the winning group only.
 
-    :param scores: (n, m), m a multiple of :data:`GROUPS`
-    :return: The highest of each row and its column, (n, 1) each
+    :param scores: (n, m), m a multiple of :data:`ARGMAX_GROUPS`
+    :return: The highest score of each row and its column, (n, 1) each
     """
-    groups = scores.unflatten(1, (GROUPS, -1))
+    groups = scores.unflatten(1, (ARGMAX_GROUPS, -1))
     values, residues = groups.amax(dim=1).max(dim=1, keepdim=True)
-    of_residue = groups.gather(2, residues.unsqueeze(1).expand(-1, GROUPS, -1)).squeeze(2)
-    return values, of_residue.argmax(dim=1, keepdim=True) * groups.shape[2] + residues
+    residue_scores = groups.gather(2, residues.unsqueeze(1).expand(-1, ARGMAX_GROUPS, -1)).squeeze(2)
+    return values, residue_scores.argmax(dim=1, keepdim=True) * groups.shape[2] + residues
 
 
 def scale(embeddings: np.ndarray) -> np.ndarray:
     """
     :param embeddings: (N, D)
-    :return: The same, each dimension scaled from its range to [-1, 1]; 0 where all are equal
+    :return: The embeddings with each dimension scaled from its range to [-1, 1]; 0 where all are equal
     """
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2

@@ -9,15 +9,15 @@ MAX_ITEMS = 2**24  # replay buffers hold items as float32, which is exact so far
 
 
 class UnsupportedActionSpaceError(TypeError, AssertionError):
-    """The action space is of the wrong kind; also an ``AssertionError``, since that is what SB3's algorithms raise then."""
+    """The action space is of the wrong kind. SB3's algorithms raise an ``AssertionError`` then, so this error is one too."""
 
 
 class EmbeddedDiscrete(spaces.Discrete):
     """
-    Items 0 … N-1, each with an embedding R(I) (paper, §3.2.1). To everything that knows Gymnasium it is a ``Discrete``.
+    Items 0 … N-1, each with an embedding R(I) (paper, §3.2.1). For every other library it is Gymnasium's ``Discrete``.
 
-    :param embeddings: One row per item, (N, D), N at least 2; kept as float32 and read-only (without a copy if that is
-        what they are)
+    :param embeddings: One row per item, (N, D), N at least 2; kept as float32 and read-only, without a copy if they are
+        float32 and read-only already
     :param seed: Seed of :meth:`sample`
     :raises TypeError: if the embeddings are not numbers
     :raises ValueError: if they have the wrong shape, are not finite, or all rows are the same
@@ -47,7 +47,7 @@ class EmbeddedDiscrete(spaces.Discrete):
 def check_embeddings(embeddings: Any) -> np.ndarray:
     """
     :param embeddings: One row per item, (N, D)
-    :return: The same in float32, read-only
+    :return: The embeddings in float32, read-only
     :raises TypeError: if they are not numbers
     :raises ValueError: if they have the wrong shape, are not finite, or all rows are the same
     """
@@ -69,7 +69,7 @@ def check_embeddings(embeddings: Any) -> np.ndarray:
 def proposal_space(action_space: spaces.Space) -> spaces.Box:
     """
     :param action_space: A ``Box``, or an :class:`EmbeddedDiscrete`
-    :return: The space of the actors' proposals: the ``Box`` itself, or that of the embeddings scaled to [-1, 1]
+    :return: The space of the actors' proposals: the ``Box`` itself, or the space of the embeddings scaled to [-1, 1]
     """
     if isinstance(action_space, EmbeddedDiscrete):
         return spaces.Box(-1.0, 1.0, (action_space.embeddings.shape[1],), np.float32)
@@ -82,7 +82,7 @@ def check_action_space(space: spaces.Space, algorithm: str) -> None:
     :param space: An action space
     :param algorithm: Name of the algorithm that is to act in it
     :raises UnsupportedActionSpaceError: if it is neither a ``Box`` of floating-point numbers nor an ``EmbeddedDiscrete``
-    :raises ValueError: if it is such a ``Box`` and :func:`check_box` refuses it, or has too many items to be stored as float32
+    :raises ValueError: if :func:`check_box` refuses the ``Box``, or there are more than ``MAX_ITEMS`` items
     """
     if isinstance(space, EmbeddedDiscrete):
         if space.n > MAX_ITEMS:

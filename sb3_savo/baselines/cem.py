@@ -1,6 +1,7 @@
 """CEM: the baseline "Evolutionary actor" (paper, §6.1)."""
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from gymnasium import spaces
@@ -9,9 +10,9 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import take
-from sb3_savo.arguments import check_integer
+from sb3_savo.arguments import Check, check_integer
 from sb3_savo.baselines.search import SearchAlgorithm, SearchPolicy
-from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 
 
 class CEMPolicy(SearchPolicy):
@@ -23,8 +24,8 @@ class CEMPolicy(SearchPolicy):
     :param lr_schedule: Learning rate schedule (could be constant)
     :param n_iterations: Number of iterations
     :param n_samples: Samples per iteration
-    :param n_elites: How many of them, the best, the next iteration samples around
-    :param kwargs: What all our policies take, see :class:`MaximizerPolicy`
+    :param n_elites: Number of best samples that the next iteration samples around
+    :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
     """
 
     draws: th.Tensor
@@ -35,6 +36,7 @@ class CEMPolicy(SearchPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         n_iterations: int = 3,
         n_samples: int = 30,
         n_elites: int = 3,
@@ -44,28 +46,24 @@ class CEMPolicy(SearchPolicy):
         self.n_iterations = n_iterations
         self.n_samples = n_samples
         self.n_elites = n_elites
-        # What stands in for the samples where they may not be random
+        # The samples where proposals must not be random
         self.register_buffer("draws", th.randn(n_iterations, 1, n_samples, self.action_dim))
         log_weights = th.log((n_elites + 1) / th.arange(1.0, n_elites + 1))
         self.register_buffer("weights", (log_weights / log_weights.sum()).reshape(1, -1, 1), persistent=False)
         self._build(lr_schedule)
 
-    def search(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def find_action(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         mean, std = self.draws.new_zeros(1), self.draws.new_ones(1)
         for draws in self.draws:
             if not deterministic:
                 draws = th.randn(self.batch_size(obs), *draws.shape[1:], device=self.device)
             samples = mean + std * draws.expand(self.batch_size(obs), -1, -1)
-            q_values = self.ascended_q(obs, samples.tanh())
+            q_values = self.actor_objective(obs, samples.tanh())
             ranking = q_values.topk(self.n_elites, dim=1).indices
             elites = take(samples, ranking)
             mean = (self.weights * elites).sum(dim=1, keepdim=True)
             std = (self.weights * (elites - mean).square()).sum(dim=1, keepdim=True).sqrt()
         return elites[:, 0].tanh()
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {"n_iterations": self.n_iterations, "n_samples": self.n_samples, "n_elites": self.n_elites}
-        return {**super()._get_constructor_parameters(), **own}
 
 
 MlpPolicy = CEMPolicy
@@ -87,15 +85,16 @@ class CEM(SearchAlgorithm):
     """
     No actor: the cross-entropy method maximizes Q anew at every state.
 
-    The first iteration samples N(0, 1), every other N(mean, variance) of the best samples of the one before, which are
-    weighted by log((n_elites + 1) / rank); tanh takes samples to actions. The best sample of the last iteration is taken.
+    The first iteration samples N(0, 1). Every later one samples N(mean, variance) of the previous iteration's best samples,
+    weighted by log((n_elites + 1) / rank). Actions are the tanh of samples. The best sample of the last iteration is taken.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_iterations: Number of iterations, at least 1
     :param n_samples: Samples per iteration, at least ``n_elites``
-    :param n_elites: How many of them, the best, the next iteration samples around, at least 1
-    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param n_elites: Number of best samples that the next iteration samples around, at least 1
+    :param kwargs: The arguments of :class:`MaximizerAlgorithm`, by name
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
@@ -106,31 +105,31 @@ class CEM(SearchAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = CEMPolicy
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "n_iterations": partial(check_integer, low=1),
+        "n_samples": partial(check_integer, low=1),
+        "n_elites": partial(check_integer, low=1),
+    }
+    search_space: ClassVar[dict[str, SearchRange]] = {"n_iterations": (1, 6), "n_samples": (10, 100), "n_elites": (2, 10)}
     policy: CEMPolicy
 
     def __init__(
         self,
         policy: str | type[CEMPolicy],
         env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
         *,
         n_iterations: int = 3,
         n_samples: int = 30,
         n_elites: int = 3,
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_iterations", n_iterations, low=1)
-        check_integer("n_elites", n_elites, low=1)
         check_integer("n_samples", n_samples, low=n_elites)
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, learning_rate, **kwargs)
         self.n_iterations = n_iterations
         self.n_samples = n_samples
         self.n_elites = n_elites
 
         if _init_setup_model:
             self._setup_model()
-
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        own = {"n_iterations": self.n_iterations, "n_samples": self.n_samples, "n_elites": self.n_elites}
-        return {**super()._own_policy_arguments(), **own}

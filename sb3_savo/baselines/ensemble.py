@@ -1,15 +1,17 @@
 """Ensemble: the baseline "k-Actors" (paper, §6.1)."""
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Unpack
 
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from sb3_savo.arguments import check_integer
+from sb3_savo.arguments import Check, check_integer
+from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
-from sb3_savo.common.policies import ActorPolicy, MaximizerPolicy
+from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.actors import Actors
 
 
@@ -21,7 +23,7 @@ class EnsemblePolicy(ActorPolicy):
     :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
     :param n_actors: Number of actors
-    :param kwargs: What all our policies with actors take, see :class:`ActorPolicy`
+    :param kwargs: The arguments of all our policies with actors, see :class:`ActorPolicy`
     """
 
     actor: Actors
@@ -32,6 +34,7 @@ class EnsemblePolicy(ActorPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         n_actors: int = 3,
         **kwargs: Any,
     ):
@@ -41,9 +44,6 @@ class EnsemblePolicy(ActorPolicy):
 
     def make_actor(self) -> Actors:
         return Actors(**self._actor_arguments(), n_actors=self.n_actors).to(self.device)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "n_actors": self.n_actors}
 
 
 MlpPolicy = EnsemblePolicy
@@ -63,12 +63,13 @@ class MultiInputPolicy(EnsemblePolicy):
 
 class Ensemble(MaximizerAlgorithm):
     """
-    Several actors that know nothing of one another and all ascend Q; the best of their proposals is taken.
+    Several actors that do not see each other's actions and all ascend Q; the best of their proposals is taken.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_actors: Number of actors, at least 1
-    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param kwargs: The arguments of :class:`MaximizerAlgorithm`, by name
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
@@ -79,20 +80,23 @@ class Ensemble(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = EnsemblePolicy
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "n_actors": partial(check_integer, low=1),
+    }
+    search_space: ClassVar[dict[str, SearchRange]] = {"n_actors": (2, 10)}
     policy: EnsemblePolicy
 
     def __init__(
         self,
         policy: str | type[EnsemblePolicy],
         env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
         *,
         n_actors: int = 3,
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_actors", n_actors, low=1)
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, learning_rate, **kwargs)
         self.n_actors = n_actors
 
         if _init_setup_model:
@@ -101,6 +105,3 @@ class Ensemble(MaximizerAlgorithm):
     @property
     def n_candidates(self) -> int:
         return self.n_actors
-
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        return {**super()._own_policy_arguments(), "n_actors": self.n_actors}

@@ -1,6 +1,7 @@
 """Greedy-AC and Greedy TD3: baselines (paper, §6.1) that imitate the best samples of a proposal policy."""
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from gymnasium import spaces
@@ -9,9 +10,11 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import perturb, take
-from sb3_savo.arguments import check_integer, check_number
-from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
-from sb3_savo.common.policies import ActorPolicy, MaximizerPolicy
+from sb3_savo.arguments import Check, check_integer, check_number
+from sb3_savo.common.arguments import MaximizerArguments, SearchRange
+from sb3_savo.common.buffers import Batch
+from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
+from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.squashed_gaussian import GaussianActors, log_prob, sample
 
 
@@ -22,11 +25,12 @@ class GreedyPolicy(ActorPolicy):
     :param observation_space: Observation space
     :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param samples_actor: Whether to act by, and bootstrap from, a sample of the actor's distribution, or its mean
-    :param kwargs: What all our policies with actors take, see :class:`ActorPolicy`
+    :param samples_actor: Whether to act by, and bootstrap from, samples of the actor's distribution, or its means
+    :param kwargs: The arguments of all our policies with actors, see :class:`ActorPolicy`
     """
 
     learner_names = (*ActorPolicy.learner_names, "proposal")
+    actor_names = (*ActorPolicy.actor_names, "proposal")
     actor: GaussianActors
     actor_target: GaussianActors
     proposal: GaussianActors
@@ -36,6 +40,7 @@ class GreedyPolicy(ActorPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         samples_actor: bool = True,
         **kwargs: Any,
     ):
@@ -72,9 +77,6 @@ class GreedyPolicy(ActorPolicy):
         """
         return sample(*actor.distribution(obs)).tanh() if self.samples_actor and not deterministic else actor(obs)
 
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "samples_actor": self.samples_actor}
-
 
 MlpPolicy = GreedyPolicy
 
@@ -93,48 +95,57 @@ class MultiInputPolicy(GreedyPolicy):
 
 class GreedyAC(MaximizerAlgorithm):
     """
-    Greedy Actor-Critic (Neumann et al.): a proposal policy of high entropy samples actions; the actor, and the proposal
-    policy itself, learn to make the best of them by Q more likely. It acts by, and bootstraps from, samples of the actor.
+    Greedy Actor-Critic (Neumann et al.): a proposal policy of high entropy samples actions. The actor and the proposal policy
+    learn to make the samples with the highest Q more likely. It acts by, and bootstraps from, samples of the actor.
 
-    Like its authors' it has one critic (``policy_kwargs={"n_critics": …}`` for more) and no noise besides its samples.
+    Like the authors' code it has one critic (``policy_kwargs={"n_critics": …}`` for more) and no noise besides its samples.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_samples: Samples of the proposal policy per state, at least ``n_elites``
-    :param n_elites: How many of them, the best, are made more likely, at least 1 (3 of 30 are the top ρ = 0.1)
+    :param n_elites: Number of best samples that are made more likely, at least 1; 3 of 30 are the top ρ = 0.1
     :param entropy_coef: Weight of the proposal policy's entropy, at least 0
-    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param kwargs: The arguments of :class:`MaximizerAlgorithm`, by name
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
     """
 
-    samples_actor: ClassVar[bool] = True
+    explores_by_noise = False
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = GreedyPolicy
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "n_samples": partial(check_integer, low=1),
+        "n_elites": partial(check_integer, low=1),
+        "entropy_coef": check_number,
+    }
+    search_space: ClassVar[dict[str, SearchRange]] = {
+        "n_samples": (10, 100),
+        "n_elites": (1, 10),
+        "entropy_coef": (1e-4, 0.1, "log"),
+    }
     policy: GreedyPolicy
 
     def __init__(
         self,
         policy: str | type[GreedyPolicy],
         env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
         *,
         n_samples: int = 30,
         n_elites: int = 3,
         entropy_coef: float = 0.01,
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_elites", n_elites, low=1)
         check_integer("n_samples", n_samples, low=n_elites)
-        check_number("entropy_coef", entropy_coef)
-        if self.samples_actor:
+        if not self.explores_by_noise:
             kwargs.setdefault("exploration_noise", None)
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, learning_rate, **kwargs)
         self.n_samples = n_samples
         self.n_elites = n_elites
         self.entropy_coef = entropy_coef
@@ -146,56 +157,52 @@ class GreedyAC(MaximizerAlgorithm):
     def n_candidates(self) -> int:
         return 1
 
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        return {**super()._own_policy_arguments(), "samples_actor": self.samples_actor}
-
     def _policy_arguments(self) -> dict[str, Any]:
-        return {"n_critics": 1 if self.samples_actor else 2, **super()._policy_arguments()}
+        own = {"samples_actor": not self.explores_by_noise, "n_critics": 2 if self.explores_by_noise else 1}
+        return {**own, **super()._policy_arguments()}
 
     def update_actors(self, batch: Batch) -> None:
-        obs = batch.observations
-        proposed = self.policy.proposal.distribution(obs)
-        samples = sample(*(parameter.expand(-1, self.n_samples, -1) for parameter in proposed))
-        elites = self.best_of(obs, samples.detach())
-        self.minimize(self.policy.actor, self.actor_loss(batch, elites))
-        self.minimize(self.policy.proposal, self.proposal_loss(proposed, samples, elites))
+        shape = (len(batch.rewards), self.n_samples, self.action_dim)
+        draws = th.randn(shape, device=self.device)
+        elites = self.best_samples(batch, draws)
+        self.updater.step("actor", self.actor_loss, batch, elites)
+        self.updater.step("proposal", self.proposal_loss, batch, draws, elites)
 
-    def best_of(self, obs: Any, samples: th.Tensor) -> th.Tensor:
+    @th.no_grad()
+    def best_samples(self, batch: Batch, draws: th.Tensor) -> th.Tensor:
         """
-        :param obs: Observations, (batch, ...)
-        :param samples: Before tanh, (batch, n_samples, action_dim)
-        :return: Those of the highest Q, or Q̂; (batch, n_elites, action_dim)
+        :param batch: Transitions, of which the observations are used
+        :param draws: Standard normal draws, (batch, n_samples, action_dim)
+        :return: The proposal policy's samples with the highest Q, or Q̂, before tanh; (batch, n_elites, action_dim)
         """
-        with th.no_grad():
-            ranking = self.policy.ascended_q(obs, samples.tanh()).topk(self.n_elites, dim=1).indices
-        return take(samples, ranking)
+        mean, std = self.policy.proposal.distribution(batch.observations)
+        samples = mean + std * draws
+        q_values = self.policy.actor_objective(batch.observations, samples.tanh())
+        return take(samples, q_values.topk(self.n_elites, dim=1).indices)
 
-    def actor_loss(self, batch: Batch, elites: th.Tensor) -> th.Tensor:  # type: ignore[override]
+    def actor_loss(self, batch: Batch, elites: th.Tensor) -> LossAndMetrics:  # type: ignore[override]
         """
         Minus the actor's log-likelihood of the best samples, averaged over states and samples.
 
         :param batch: Transitions, of which the observations are used
-        :param elites: Before tanh, (batch, n_elites, action_dim)
-        :return: A scalar
+        :param elites: The best samples before tanh, (batch, n_elites, action_dim)
+        :return: A scalar, and no metrics
         """
-        loss = -log_prob(*self.policy.actor.distribution(batch.observations), elites).mean()
-        self.record("actor_loss", loss)
-        return loss
+        return -log_prob(*self.policy.actor.distribution(batch.observations), elites).mean(), {}
 
-    def proposal_loss(self, proposed: tuple[th.Tensor, th.Tensor], samples: th.Tensor, elites: th.Tensor) -> th.Tensor:
+    def proposal_loss(self, batch: Batch, draws: th.Tensor, elites: th.Tensor) -> LossAndMetrics:
         """
-        The same for the proposal policy, minus its entropy, as its samples estimate it.
+        Minus the proposal policy's log-likelihood of the best samples, minus its entropy, as its samples estimate it.
 
-        :param proposed: The proposal policy's means and standard deviations, (batch, 1, action_dim) each
-        :param samples: Its samples before tanh, with their gradient, (batch, n_samples, action_dim)
-        :param elites: The best of them, (batch, n_elites, action_dim)
-        :return: A scalar
+        :param batch: Transitions, of which the observations are used
+        :param draws: Standard normal draws, (batch, n_samples, action_dim)
+        :param elites: The best samples before tanh, (batch, n_elites, action_dim)
+        :return: A scalar, and the entropy
         """
-        entropy = -log_prob(*proposed, samples).mean()
-        loss = -log_prob(*proposed, elites).mean() - self.entropy_coef * entropy
-        self.record("proposal_loss", loss)
-        self.record("proposal_entropy", entropy)
-        return loss
+        mean, std = self.policy.proposal.distribution(batch.observations)
+        entropy = -log_prob(mean, std, mean + std * draws).mean()
+        loss = -log_prob(mean, std, elites).mean() - self.entropy_coef * entropy
+        return loss, {"proposal_entropy": entropy}
 
 
 class GreedyTD3(GreedyAC):
@@ -206,4 +213,4 @@ class GreedyTD3(GreedyAC):
     Its arguments are those of :class:`GreedyAC`.
     """
 
-    samples_actor = False
+    explores_by_noise = True

@@ -1,7 +1,7 @@
-"""MultiStart: gradient ascent on Q from many points, the strong search to compare with where actions have few dimensions."""
+"""MultiStart: gradient ascent on Q from many points, a strong search to compare with where actions have few dimensions."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from gymnasium import spaces
@@ -10,9 +10,9 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import ascend, pick
-from sb3_savo.arguments import check_integer, check_number
+from sb3_savo.arguments import Check, check_integer, check_number
 from sb3_savo.baselines.search import SearchAlgorithm, SearchPolicy
-from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 
 
 class MultiStartPolicy(SearchPolicy):
@@ -24,8 +24,8 @@ class MultiStartPolicy(SearchPolicy):
     :param lr_schedule: Learning rate schedule (could be constant)
     :param n_starts: Number of points
     :param n_ascent_steps: Steps from each
-    :param step_size: Length of the first of them
-    :param kwargs: What all our policies take, see :class:`MaximizerPolicy`
+    :param step_size: Length of the first step
+    :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
     """
 
     starts: th.Tensor
@@ -35,6 +35,7 @@ class MultiStartPolicy(SearchPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         n_starts: int = 32,
         n_ascent_steps: int = 5,
         step_size: float = 0.1,
@@ -44,21 +45,17 @@ class MultiStartPolicy(SearchPolicy):
         self.n_starts = n_starts
         self.n_ascent_steps = n_ascent_steps
         self.step_size = step_size
-        # What stands in for the starts where they may not be random
+        # The starts where proposals must not be random
         self.register_buffer("starts", th.empty(1, n_starts, self.action_dim).uniform_(-1, 1))
         self._build(lr_schedule)
 
-    def search(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def find_action(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         actions = self.starts.repeat(self.batch_size(obs), 1, 1)
         if not deterministic:
             actions.uniform_(-1, 1)
-        q = partial(self.ascended_q, obs)
+        q = partial(self.actor_objective, obs)
         ends = ascend(q, actions, self.n_ascent_steps, self.step_size)
         return pick(ends, q(ends).argmax(dim=1, keepdim=True))
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        own = {"n_starts": self.n_starts, "n_ascent_steps": self.n_ascent_steps, "step_size": self.step_size}
-        return {**super()._get_constructor_parameters(), **own}
 
 
 MlpPolicy = MultiStartPolicy
@@ -78,16 +75,17 @@ class MultiInputPolicy(MultiStartPolicy):
 
 class MultiStart(SearchAlgorithm):
     """
-    No actor: at every state some gradient steps on Q from uniformly random actions; the best of where they end is taken.
+    No actor: gradient ascent on Q from uniformly random actions, anew at every state; the best end point is taken.
 
-    Each step is of a given length, which falls linearly to zero, in the direction of the gradient.
+    Steps are normalized, and their length falls linearly to zero.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_starts: Number of random actions, at least 1
     :param n_ascent_steps: Gradient steps from each, at least 0
-    :param step_size: Length of the first of them, in units of the action space scaled to [-1, 1], above 0
-    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param step_size: Length of the first step, in units of the action space scaled to [-1, 1], above 0
+    :param kwargs: The arguments of :class:`MaximizerAlgorithm`, by name
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
@@ -98,31 +96,34 @@ class MultiStart(SearchAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = MultiStartPolicy
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "n_starts": partial(check_integer, low=1),
+        "n_ascent_steps": partial(check_integer, low=0),
+        "step_size": partial(check_number, above=True),
+    }
+    search_space: ClassVar[dict[str, SearchRange]] = {
+        "n_starts": (4, 64),
+        "n_ascent_steps": (0, 10),
+        "step_size": (0.01, 0.5, "log"),
+    }
     policy: MultiStartPolicy
 
     def __init__(
         self,
         policy: str | type[MultiStartPolicy],
         env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
         *,
         n_starts: int = 32,
         n_ascent_steps: int = 5,
         step_size: float = 0.1,
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_starts", n_starts, low=1)
-        check_integer("n_ascent_steps", n_ascent_steps, low=0)
-        check_number("step_size", step_size, above=True)
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, learning_rate, **kwargs)
         self.n_starts = n_starts
         self.n_ascent_steps = n_ascent_steps
         self.step_size = step_size
 
         if _init_setup_model:
             self._setup_model()
-
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        own = {"n_starts": self.n_starts, "n_ascent_steps": self.n_ascent_steps, "step_size": self.step_size}
-        return {**super()._own_policy_arguments(), **own}

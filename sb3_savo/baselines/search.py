@@ -1,4 +1,4 @@
-"""Methods without actors: the action is searched for anew at every state."""
+"""Methods without actors, which search for the action anew at every state."""
 
 from abc import abstractmethod
 
@@ -6,15 +6,16 @@ import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_savo.actions.candidates import perturb
-from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
+from sb3_savo.common.buffers import Batch
+from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.common.policies import MaximizerPolicy
 
 
 class SearchPolicy(MaximizerPolicy):
-    """A policy whose only candidate is what a search for the highest Q finds (Q̂ with Q-smoothing)."""
+    """A policy whose only candidate is the result of a search for the highest Q (Q̂ with Q-smoothing)."""
 
     @abstractmethod
-    def search(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+    def find_action(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
         :param deterministic: Whether to use the same random numbers in every state and at every call
@@ -28,18 +29,18 @@ class SearchPolicy(MaximizerPolicy):
         noise: th.Tensor | None = None,
         masks: th.Tensor | None = None,
     ) -> th.Tensor:
-        return perturb(self.search(obs, deterministic).unsqueeze(1), noise)
+        return perturb(self.find_action(obs, deterministic).unsqueeze(1), noise)
 
     def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
-        return self.search(obs).unsqueeze(1)
+        return self.find_action(obs).unsqueeze(1)
 
 
 class SearchAlgorithm(MaximizerAlgorithm):
-    """Off-policy Q-learning that acts and bootstraps with what the search finds on the online Q."""
+    """Off-policy Q-learning that acts and bootstraps with the result of a search on the online Q."""
 
     @property
     def n_candidates(self) -> int:
         return 1
 
     def update_actors(self, batch: Batch) -> None:
-        """There are none."""
+        """There are no actors to update."""

@@ -1,6 +1,7 @@
 """Wolpertinger: the baseline "1-Actor, k samples" (paper, §6.1)."""
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from gymnasium import spaces
@@ -10,9 +11,10 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import perturb
 from sb3_savo.actions.spaces import EmbeddedDiscrete
-from sb3_savo.arguments import check_integer, check_number
+from sb3_savo.arguments import Check, check_integer, check_number
+from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
-from sb3_savo.common.policies import ActorPolicy, MaximizerPolicy
+from sb3_savo.common.policies import ActorPolicy
 
 
 class WolpertingerPolicy(ActorPolicy):
@@ -24,7 +26,7 @@ class WolpertingerPolicy(ActorPolicy):
     :param lr_schedule: Learning rate schedule (could be constant)
     :param k: Number of candidates
     :param sample_std: Standard deviation of the candidates around the actor's proposal, in a continuous space
-    :param kwargs: What all our policies with actors take, see :class:`ActorPolicy`
+    :param kwargs: The arguments of all our policies with actors, see :class:`ActorPolicy`
     :raises ValueError: if ``k`` is more than the items of a discrete space
     """
 
@@ -35,6 +37,7 @@ class WolpertingerPolicy(ActorPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         k: int = 3,
         sample_std: float = 0.01,
         **kwargs: Any,
@@ -44,7 +47,7 @@ class WolpertingerPolicy(ActorPolicy):
             raise ValueError(f"k={k} is too large: the action space has only {action_space.n} items.")
         self.k = k
         self.sample_std = sample_std
-        # What stands in for the samples where they may not be random
+        # The samples' offsets where proposals must not be random
         self.register_buffer("offsets", th.randn(1, k - 1, self.action_dim))
         self._build(lr_schedule)
 
@@ -66,17 +69,14 @@ class WolpertingerPolicy(ActorPolicy):
         :param proposal: The actor's, (batch, 1, action_dim)
         :param deterministic: Whether to take the same offsets in every state and at every call
         :param masks: In a discrete space, which items are allowed, (batch, n_items); None for all
-        :return: The proposal itself, and samples of N(proposal, sample_std²), or in a discrete space the second to k-th
-            nearest items (to the nearest, the proposal itself is taken by f_NN); (batch, k, action_dim)
+        :return: The proposal, and samples of N(proposal, sample_std²); in a discrete space the proposal, which f_NN maps to
+            the nearest item, and the second to k-th nearest items; (batch, k, action_dim)
         """
         if self.items is not None:
-            nearest = self.items.search(proposal, self.k, masks).squeeze(1)
+            nearest = self.items.nearest(proposal, self.k, masks).squeeze(1)
             return th.cat([proposal, self.items.embed(nearest[:, 1:])], dim=1)
         offsets = self.offsets if deterministic else th.randn_like(self.offsets.expand(len(proposal), -1, -1))
         return th.cat([proposal, perturb(proposal, self.sample_std * offsets)], dim=1)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), "k": self.k, "sample_std": self.sample_std}
 
 
 MlpPolicy = WolpertingerPolicy
@@ -102,11 +102,12 @@ class Wolpertinger(MaximizerAlgorithm):
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param k: Number of candidates, at least 1: the actor's proposal and samples around it; in a discrete space the k items
         nearest to it
     :param sample_std: Standard deviation of the samples, in units of the action space scaled to [-1, 1]; 0.01 as the
         authors ran it, 0.1 is stronger
-    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`
+    :param kwargs: The arguments of :class:`MaximizerAlgorithm`, by name
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
@@ -117,22 +118,25 @@ class Wolpertinger(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = WolpertingerPolicy
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "k": partial(check_integer, low=1),
+        "sample_std": check_number,
+    }
+    search_space: ClassVar[dict[str, SearchRange]] = {"k": (2, 30), "sample_std": (0.001, 0.5, "log")}
     policy: WolpertingerPolicy
 
     def __init__(
         self,
         policy: str | type[WolpertingerPolicy],
         env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
         *,
         k: int = 3,
         sample_std: float = 0.01,
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("k", k, low=1)
-        check_number("sample_std", sample_std)
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, learning_rate, **kwargs)
         self.k = k
         self.sample_std = sample_std
 
@@ -144,8 +148,5 @@ class Wolpertinger(MaximizerAlgorithm):
         return self.k
 
     @property
-    def n_ascending_q(self) -> int:
+    def n_q_actors(self) -> int:
         return 1
-
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        return {**super()._own_policy_arguments(), "k": self.k, "sample_std": self.sample_std}

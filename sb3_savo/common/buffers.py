@@ -5,6 +5,7 @@ A candidate buffer is one of Stable-Baselines3's, built with a wider action: the
 ``OffPolicyAlgorithm`` hands the wide action through untouched, and :meth:`sample` takes it apart.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,21 +13,21 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 
-BITS = 32  # of a mask, in one of the float32 numbers that a transition's action consists of
+MASK_BITS = 32  # bits of a mask that one float32 number holds
 
 
 class CandidateReplayBufferSamples(NamedTuple):
     """
     SB3's replay samples and the candidates, (batch, n_candidates, action_dim).
 
-    In an :class:`EmbeddedDiscrete` space also the items that the candidates stood for, (batch, n_candidates), and, where the
-    environment has action masks, those at the next observations, (batch, n_items).
+    In an :class:`EmbeddedDiscrete` space also the candidates' items, (batch, n_candidates), and, where the environment has
+    action masks, the masks at the next observations, (batch, n_items).
     """
 
     observations: PyTorchObs
@@ -40,6 +41,9 @@ class CandidateReplayBufferSamples(NamedTuple):
     discounts: th.Tensor | None = None
 
 
+Batch = ReplayBufferSamples | DictReplayBufferSamples | CandidateReplayBufferSamples
+
+
 class CandidateStorage(ReplayBuffer):
     """
     Mixin over a replay buffer: stores candidates with every transition.
@@ -47,10 +51,10 @@ class CandidateStorage(ReplayBuffer):
     :param buffer_size: Max number of elements in the buffer
     :param observation_space: Observation space
     :param action_space: Action space of the environment
-    :param args: What else the replay buffer takes
+    :param args: Other arguments of the replay buffer
     :param n_candidates: Number of candidates per transition
     :param store_masks: Whether to store the action masks at the next observations, one bit per item
-    :param kwargs: What else the replay buffer takes, by name
+    :param kwargs: Other arguments of the replay buffer, by name
     """
 
     def __init__(
@@ -72,7 +76,7 @@ class CandidateStorage(ReplayBuffer):
             1 if self.n_items else self.candidate_dim,
             n_candidates if self.n_items else 0,
             n_candidates * self.candidate_dim,
-            -(-self.n_items // BITS) if store_masks else 0,
+            -(-self.n_items // MASK_BITS) if store_masks else 0,
         ]
         stored = spaces.Box(-np.inf, np.inf, (sum(self.widths),), np.float32)
         super().__init__(buffer_size, observation_space, stored, *args, **kwargs)
@@ -82,18 +86,18 @@ class CandidateStorage(ReplayBuffer):
         """
         :param parts: Taken actions scaled to [-1, 1], or taken items, (n_envs, ...); the candidates' items,
             (n_envs, n_candidates), in a discrete space; candidates, (n_envs, n_candidates, action_dim)
-        :return: What :meth:`add` takes as the action, (n_envs, the sum of their sizes)
+        :return: The wide action for :meth:`add`, (n_envs, the sum of the parts' sizes)
         """
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1, dtype=np.float32)
 
     @staticmethod
     def pack_masks(buffer_actions: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """
-        :param buffer_actions: What :meth:`pack` returned
+        :param buffer_actions: The result of :meth:`pack`
         :param masks: Action masks at the next observations, (n_envs, n_items)
-        :return: What :meth:`add` takes as the action: the masks' bits are added as those of float32 numbers
+        :return: The wide action for :meth:`add`, in which the bits of float32 numbers hold the masks
         """
-        padded = np.pad(masks.astype(bool), ((0, 0), (0, -masks.shape[1] % BITS)))
+        padded = np.pad(masks.astype(bool), ((0, 0), (0, -masks.shape[1] % MASK_BITS)))
         return np.concatenate([buffer_actions, np.packbits(padded, axis=1, bitorder="little").view(np.float32)], axis=1)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> CandidateReplayBufferSamples:  # type: ignore[override]
@@ -135,7 +139,7 @@ class CandidateNStepReplayBuffer(CandidateStorage, NStepReplayBuffer):
 
 
 class CandidateHerReplayBuffer(CandidateStorage, HerReplayBuffer):  # type: ignore[misc]
-    """``HerReplayBuffer`` with candidates: those proposed for the goal that was pursued."""
+    """``HerReplayBuffer`` with candidates: those proposed for the original goal."""
 
 
 WITH_CANDIDATES: dict[type[ReplayBuffer], type[CandidateStorage]] = {
@@ -144,3 +148,29 @@ WITH_CANDIDATES: dict[type[ReplayBuffer], type[CandidateStorage]] = {
     NStepReplayBuffer: CandidateNStepReplayBuffer,
     HerReplayBuffer: CandidateHerReplayBuffer,
 }
+
+
+def split(batch: Batch, n: int) -> Iterator[Batch]:
+    """
+    :param batch: Transitions
+    :param n: Number of parts
+    :return: The transitions in n batches
+    """
+    if n == 1:
+        return iter([batch])
+    fields = {name: split_field(value, n) for name, value in batch._asdict().items()}
+    return (type(batch)(**{name: parts[i] for name, parts in fields.items()}) for i in range(n))
+
+
+def split_field(value: PyTorchObs | None, n: int) -> list[Any] | tuple[Any, ...]:
+    """
+    :param value: A tensor, a dictionary of tensors, or None
+    :param n: Number of parts
+    :return: The parts
+    """
+    if value is None:
+        return [None] * n
+    if isinstance(value, dict):
+        entries = {key: tensor.chunk(n) for key, tensor in value.items()}
+        return [{key: parts[i] for key, parts in entries.items()} for i in range(n)]
+    return value.chunk(n)

@@ -1,6 +1,7 @@
 """Resets (§12.2): begin again with new weights and the old replay buffer, against primacy bias (Nikishin et al., 2022)."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -9,17 +10,18 @@ from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 
 from sb3_savo.arguments import check_choice, check_integer
-from sb3_savo.networks.conditioning import Summarizer
+from sb3_savo.networks.conditioning import StackedSummarizer
+from sb3_savo.networks.network import Network
 from sb3_savo.networks.stacked import StackedMLP
 
-RESETS = ("full", "last_layer")
+Reset = Literal["full", "last_layer"]
 
 
 class ResetCallback(BaseCallback):
     """
-    Give the networks of an off-policy algorithm (SB3's TD3, SAVO, ...) new weights every so often. What they learned is lost
-    but for the replay buffer; their optimizers forget what belongs to the old weights. (Those of our algorithms, in which a
-    network's parameters are one vector, forget all of a network that has new weights.)
+    Re-initialize the networks of an off-policy algorithm (SB3's TD3, SAVO, ...) at regular intervals. Everything learned is
+    discarded except the replay buffer. Optimizer state of re-initialized weights is cleared; in our algorithms, that of the
+    whole network.
 
     :param reset: ``"full"``: all weights (Kim et al., 2024); ``"last_layer"``: the last layers of actors, critics and
         surrogates, online and target (Nikishin et al., 2022)
@@ -29,9 +31,9 @@ class ResetCallback(BaseCallback):
     :raises ValueError: if ``reset`` is unknown or ``reset_interval`` below 1
     """
 
-    def __init__(self, reset: str = "full", reset_interval: int = 200_000, verbose: int = 0):
+    def __init__(self, reset: Reset = "full", reset_interval: int = 200_000, verbose: int = 0):
         super().__init__(verbose)
-        check_choice("reset", reset, RESETS)
+        check_choice("reset", reset, Reset)
         check_integer("reset_interval", reset_interval, low=1)
         self.reset = reset
         self.reset_interval = reset_interval
@@ -48,10 +50,10 @@ class ResetCallback(BaseCallback):
         return True
 
 
-def reset_networks(model: BaseAlgorithm, reset: str) -> None:
+def reset_networks(model: BaseAlgorithm, reset: Reset) -> None:
     """
     :param model: An off-policy algorithm
-    :param reset: One of :data:`RESETS`
+    :param reset: ``full`` or ``last_layer``
     """
     policy = model.policy
     fresh = type(policy)(**policy._get_constructor_parameters()).to(policy.device)
@@ -61,9 +63,9 @@ def reset_networks(model: BaseAlgorithm, reset: str) -> None:
     for name in model._get_torch_save_params()[0]:
         if name.endswith(".optimizer"):
             optimizer: th.optim.Optimizer = recursive_getattr(model, name)
-            flat = getattr(recursive_getattr(model, name.removesuffix(".optimizer")), "flat", None)
-            if flat is not None and not forgotten.isdisjoint(flat.parameters):
-                # All in one vector: with the moments of the new weights go those of the network's others
+            network = recursive_getattr(model, name.removesuffix(".optimizer"), None)
+            if isinstance(network, Network) and not forgotten.isdisjoint(network.parameter_vector.parameters):
+                # One vector holds all weights of the network, so the moments of its other weights are cleared too
                 optimizer.state.clear()
             for parameter in forgotten & optimizer.state.keys():
                 del optimizer.state[parameter]
@@ -87,5 +89,5 @@ def last_layers(module: nn.Module, prefix: str = "") -> Iterator[str]:
         yield from (f"{prefix}{name}.{parameter}" for parameter, _ in children[name].named_parameters())
     if not last:
         for name, child in children.items():
-            if name != "features_extractor" and not isinstance(child, Summarizer):
+            if name != "features_extractor" and not isinstance(child, StackedSummarizer):
                 yield from last_layers(child, f"{prefix}{name}.")

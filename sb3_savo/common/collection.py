@@ -1,4 +1,4 @@
-"""Acting: which of the candidates is taken (Algorithm 1, "Select Action"), and what is stored of them while learning."""
+"""Acting: which candidate is taken (Algorithm 1, "Select Action"), and what the replay buffer stores."""
 
 import io
 import pathlib
@@ -13,10 +13,18 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_savo.actions.candidates import perturb, pick
+from sb3_savo.acceleration import numpy_policy
+from sb3_savo.actions.candidates import pick
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
-from sb3_savo.common.exploration import CandidateNoise, StepSchedule, value_at
+from sb3_savo.common.exploration import (
+    CandidateNoise,
+    StepSchedule,
+    randomize_choice,
+    sample_bypass,
+    sample_noise,
+    value_at,
+)
 from sb3_savo.common.policies import MaximizerPolicy
 
 
@@ -26,8 +34,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
 
     In a discrete space with embeddings the actions are items. Where the environment has ``action_masks()``, as for
     sb3-contrib's maskable algorithms, only allowed items are taken, and the masks at the next observations are stored for the
-    Bellman target. (At the end of an episode that is ``info["action_masks"]``, if the environment gives it, or else all items:
-    the environment's method tells of the next episode already.)
+    Bellman target. After a reset, ``action_masks()`` describes the first state of the next episode. So the mask at the end of
+    an episode is ``info["action_masks"]`` if the environment gives it, and otherwise allows all items.
     """
 
     policy: MaximizerPolicy
@@ -40,12 +48,12 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
 
     @property
     def n_candidates(self) -> int:
-        """Number of candidates that the policy proposes."""
+        """Number of candidates that the policy proposes, at least 1."""
         raise NotImplementedError
 
     @property
-    def learns_from_candidates(self) -> bool:
-        """Whether the replay buffer has to store the candidates."""
+    def stores_candidates(self) -> bool:
+        """Whether the replay buffer has to store the candidates, since the algorithm learns from them."""
         return False
 
     @property
@@ -70,7 +78,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             buffer_kwargs["env"] = self.env
         if self.has_masks and self.n_steps > 1:
             raise ValueError(f"n_steps={self.n_steps}: env has action masks, which are stored for the next step only.")
-        if self.learns_from_candidates or self.has_masks:
+        if self.stores_candidates or self.has_masks:
             buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
             if issubclass(buffer_class, CandidateStorage):
                 buffer_kwargs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, **buffer_kwargs}
@@ -105,9 +113,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         :param observation: the input observation
-        :param state: The last hidden states, which are handed back: the policy is not recurrent
-        :param episode_start: Unused, for the same reason
-        :param deterministic: Whether a policy that samples its proposals must not. (SAVO's never does, like TD3's.)
+        :param state: The last hidden states, which are returned unchanged, since the policy is not recurrent
+        :param episode_start: Not used, since the policy is not recurrent
+        :param deterministic: Whether the action must depend on the observation only. This makes no difference to SAVO, which
+            does not sample, as TD3 does not.
         :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
         :return: the model's action and the hidden state
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
@@ -135,22 +144,23 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         :param learning_starts: Number of steps before learning for the warm-up phase.
         :param action_noise: Noise on the chosen action
         :param n_envs: Number of environments
-        :return: actions to take in the environments, and what the replay buffer stores: those actions, scaled to [-1, 1]
-            if they are continuous, and packed with the candidates where these are stored
+        :return: The actions to take in the environments, and the actions to store: scaled to [-1, 1] if they are continuous,
+            and packed with the candidates if the replay buffer stores these
         """
         stores_candidates = isinstance(self.replay_buffer, CandidateStorage)
+        is_continuous = self.policy.items is None
         masks = None if self._action_masks is None else self.policy.masks_to_tensor(self._action_masks)
         items = None
         if self.num_timesteps >= learning_starts:
             taken, candidates, items = self._explore(masks, action_noise)
-            if self.policy.items is None:
+            if is_continuous:
                 taken = taken.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
-            action = taken if self.policy.items is not None else self.policy.unscale_action(taken)
+            action = self.policy.unscale_action(taken) if is_continuous else taken
         else:
-            if self.policy.items is not None:
-                action = taken = self._random_items(n_envs)
-            else:
+            if is_continuous:
                 action, taken = super()._sample_action(learning_starts, action_noise, n_envs)
+            else:
+                action = taken = self._random_items(n_envs)
             if stores_candidates:
                 candidates = th.empty(n_envs, self.n_candidates, self.action_dim, device=self.device).uniform_(-1, 1)
                 items = self.policy.snap(candidates, masks)[1]
@@ -160,6 +170,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         stored = (candidates,) if items is None else (items, candidates)
         return action, CandidateStorage.pack(taken, *(part.cpu().numpy() for part in stored))
 
+    @th.no_grad()
     def _explore(
         self, masks: th.Tensor | None, action_noise: ActionNoise | None
     ) -> tuple[np.ndarray, th.Tensor, th.Tensor | None]:
@@ -167,57 +178,36 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         :param masks: Which items are allowed, (n_envs, n_items); None for all
         :param action_noise: Noise on the chosen action
         :return: The actions to take, scaled to [-1, 1], (n_envs, action_dim), or the items to take, (n_envs,); the candidates,
-            (n_envs, n_candidates, action_dim); in a discrete space the items that they stand for, (n_envs, n_candidates)
+            (n_envs, n_candidates, action_dim); in a discrete space the candidates' items, (n_envs, n_candidates)
         """
-        mirror = self.policy.mirror
-        obs: Any
-        if mirror is None:
-            obs, _ = self.policy.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-        else:
-            obs = mirror.flatten(self._last_obs)  # type: ignore[arg-type]
-        epsilon = value_at(self.selection_epsilon, self.num_timesteps)
-        with th.no_grad():
-            noise = None
-            if self.candidate_noise is not None:
-                noise = self._as_tensor(self.candidate_noise() * value_at(self.exploration_noise_scale, self.num_timesteps))
-            if mirror is None:
-                candidates = self.policy.propose(obs, noise=noise, masks=masks)
-            else:
-                candidates = perturb(th.from_numpy(mirror.propose(obs)).transpose(0, 1), noise)
-            actions, items = self.policy.snap(candidates, masks)
-            n_envs = len(actions)
-            if self.n_candidates == 1:
-                picked = th.zeros(n_envs, 1, dtype=th.long, device=self.device)
-            elif mirror is None:
-                picked = self.policy.maximize(obs, actions)[1]
-            else:
-                picked = th.from_numpy(mirror.maximize(obs, actions.transpose(0, 1).numpy())).unsqueeze(1)
-            bypass = np.random.random(n_envs) < epsilon if epsilon > 0 else np.zeros(n_envs, dtype=bool)
-            if items is None and bypass.any():
-                random_choice = th.randint(self.n_candidates, picked.shape, device=self.device)
-                picked = th.where(th.as_tensor(bypass, device=self.device).unsqueeze(1), random_choice, picked)
-            chosen, chosen_items = pick(actions, picked), None if items is None else items.gather(1, picked)
-            if action_noise is not None:
-                moved = chosen + self._as_tensor(action_noise()).reshape(chosen.shape)
-                moved, chosen_items = self.policy.snap(moved.clamp(-1, 1).unsqueeze(1), masks)
-                chosen = moved.squeeze(1)
-        if items is None or chosen_items is None:
+        actor = numpy_policy(self.policy) or self.policy
+        obs, _ = actor.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
+        noise = sample_noise(self.candidate_noise, self.exploration_noise_scale, self.num_timesteps, self.device)
+        candidates = actor.propose(obs, noise=noise, masks=masks)
+        actions, items = self.policy.snap(candidates, masks)
+        _, picked, _ = actor.maximize(obs, actions)
+        bypass = sample_bypass(value_at(self.selection_epsilon, self.num_timesteps), len(actions))
+        if items is None:
+            picked = randomize_choice(picked, bypass, self.n_candidates)
+        chosen, chosen_items = pick(actions, picked), None if items is None else items.gather(1, picked)
+        if action_noise is not None:
+            sample = th.as_tensor(action_noise(), dtype=th.float32, device=self.device).reshape(chosen.shape)
+            moved, chosen_items = self.policy.snap((chosen + sample).clamp(-1, 1).unsqueeze(1), masks)
+            chosen = moved.squeeze(1)
+        if chosen_items is None:
             return chosen.cpu().numpy(), candidates, None
         taken = chosen_items.squeeze(1).cpu().numpy()
         if bypass.any():
-            taken = np.where(bypass, self._random_items(n_envs), taken)
+            taken = np.where(bypass, self._random_items(len(taken)), taken)
         return taken, candidates, items
 
     def _random_items(self, n_envs: int) -> np.ndarray:
         """
         :param n_envs: Number of environments
-        :return: Uniformly random items of those that are allowed, (n_envs,)
+        :return: Uniformly random allowed items, (n_envs,)
         """
         masks = [None] * n_envs if self._action_masks is None else self._action_masks.astype(np.int8)
         return np.array([self.action_space.sample(mask=mask) for mask in masks])
-
-    def _as_tensor(self, noise: np.ndarray) -> th.Tensor:
-        return th.as_tensor(noise, dtype=th.float32, device=self.device)
 
     def _store_transition(
         self,

@@ -1,12 +1,14 @@
-"""Exploration: noise on every candidate action, and linear schedules over environment steps."""
+"""Exploration: noise on every candidate action, random choices, and linear schedules over environment steps."""
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import numpy as np
+import torch as th
 
 from sb3_savo.arguments import check_integer, check_number
 
-EXPLORATION_NOISES = ("ou", "gaussian", None)
+ExplorationNoise = Literal["ou", "gaussian", None]
 
 # A constant, or a line: (initial value, final value, environment steps from one to the other)
 StepSchedule = float | tuple[float, float, int]
@@ -17,7 +19,7 @@ def check_step_schedule(name: str, schedule: StepSchedule, high: float = np.inf)
     :param name: The argument
     :param schedule: A number, or (initial value, final value, environment steps)
     :param high: The largest value it may take
-    :raises TypeError: if it is neither a number nor three of them
+    :raises TypeError: if it is neither a number nor three numbers
     :raises ValueError: if a value is negative or above ``high``, or the line has no steps
     """
     if not isinstance(schedule, (tuple, list)):
@@ -95,9 +97,9 @@ class OrnsteinUhlenbeckCandidateNoise(CandidateNoise):
         self.state[dones] = 0.0
 
 
-def make_candidate_noise(kind: str | None, sigma: float | None, shape: tuple[int, int, int]) -> CandidateNoise | None:
+def make_candidate_noise(kind: ExplorationNoise, sigma: float | None, shape: tuple[int, int, int]) -> CandidateNoise | None:
     """
-    :param kind: One of :data:`EXPLORATION_NOISES`
+    :param kind: The kind of noise, ``"ou"``, ``"gaussian"`` or None
     :param sigma: Scale of the noise; None for the paper's 0.2 (``ou``) and 0.1 (``gaussian``)
     :param shape: (n_envs, n_candidates, action_dim)
     :return: The noise, or None
@@ -107,3 +109,38 @@ def make_candidate_noise(kind: str | None, sigma: float | None, shape: tuple[int
     if kind == "gaussian":
         return GaussianCandidateNoise(shape, 0.1 if sigma is None else sigma)
     return None
+
+
+def sample_noise(noise: CandidateNoise | None, scale: StepSchedule, num_timesteps: int, device: th.device) -> th.Tensor | None:
+    """
+    :param noise: The noise, or None
+    :param scale: Its multiplier
+    :param num_timesteps: Environment steps so far
+    :param device: Where to put the sample
+    :return: Scaled noise for every candidate, (n_envs, n_candidates, action_dim), or None
+    """
+    if noise is None:
+        return None
+    return th.as_tensor(noise() * value_at(scale, num_timesteps), dtype=th.float32, device=device)
+
+
+def sample_bypass(epsilon: float, n_envs: int) -> np.ndarray:
+    """
+    :param epsilon: Probability of a random choice
+    :param n_envs: Number of environments
+    :return: Which environments take a random choice instead of the best one, (n_envs,)
+    """
+    return np.random.random(n_envs) < epsilon if epsilon > 0 else np.zeros(n_envs, dtype=bool)
+
+
+def randomize_choice(picked: th.Tensor, bypass: np.ndarray, n_candidates: int) -> th.Tensor:
+    """
+    :param picked: Indices of the best candidates, (n_envs, 1)
+    :param bypass: Which environments take a random candidate instead, (n_envs,)
+    :param n_candidates: Number of candidates
+    :return: Indices, (n_envs, 1)
+    """
+    if not bypass.any():
+        return picked
+    random_choice = th.randint(n_candidates, picked.shape, device=picked.device)
+    return th.where(th.as_tensor(bypass, device=picked.device).unsqueeze(1), random_choice, picked)

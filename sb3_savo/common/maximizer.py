@@ -1,6 +1,9 @@
-"""The learning that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
+"""The loop that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
 
-from typing import Any, ClassVar, TypeVar
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
 from gymnasium import spaces
@@ -9,41 +12,46 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.type_aliases import (
-    GymEnv,
-    MaybeCallback,
-    Schedule,
-)
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFrequencyUnit
+from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
-from sb3_savo.actions.nearest import NEAREST, ApproximateNearestItems
+from sb3_savo.acceleration import keep_freed_memory
+from sb3_savo.actions.nearest import ApproximateNearestItems, Nearest
 from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, proposal_space
-from sb3_savo.arguments import check_choice, check_integer, check_number, check_train_freq
-from sb3_savo.common.buffers import CandidateReplayBufferSamples
-from sb3_savo.common.exploration import (
-    EXPLORATION_NOISES,
-    StepSchedule,
-    check_step_schedule,
-    make_candidate_noise,
-)
+from sb3_savo.arguments import Check, InheritedArguments, check_number
+from sb3_savo.common.arguments import ARGUMENT_CHECKS, SearchRange
+from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, split
+from sb3_savo.common.collection import CollectingAlgorithm
+from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
 from sb3_savo.common.policies import MaximizerPolicy
-from sb3_savo.common.updater import COMPILE, PRECISIONS, Batch, UpdatingAlgorithm
+from sb3_savo.common.updater import Precision, Updater
 from sb3_savo.networks.critics import CandidateCritic
 
 SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
 
+# A loss, and scalars to log
+LossAndMetrics = tuple[th.Tensor, dict[str, th.Tensor]]
 
-class MaximizerAlgorithm(UpdatingAlgorithm):
+# Compilation takes about a minute, which pays from this number of gradient steps on
+MIN_STEPS_TO_COMPILE = 20_000
+
+# Transitions are sampled for several gradient steps at once, up to so many bytes of observations, which stay in the cache
+MAX_SAMPLE_BYTES = 2**20
+
+
+class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
     """
     Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
 
-    A subclass gives the policy that proposes, and says in :meth:`update_actors`, or a :meth:`train` of its own that composes
-    the steps below, how that learns.
+    A subclass names its policies, and updates what these propose with in :meth:`update_actors`, or in a :meth:`train` of its
+    own.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, ...)
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
-    :param qf_learning_rate: Learning rate of the critics (and of what imitates them); ``learning_rate`` if None
+    :param qf_learning_rate: Learning rate of the critics, of Q̂ and of the surrogates; ``learning_rate`` if None
     :param buffer_size: Size of the replay buffer, in transitions; at least ``batch_size`` if that is given
     :param learning_starts: How many steps to collect transitions for, with uniformly random actions, before learning
     :param batch_size: Minibatch size for each gradient update; None for the paper's 256
@@ -52,13 +60,14 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
     :param train_freq: Update the model every ``train_freq`` steps, or e.g. every ``(5, "step")`` or ``(2, "episode")``.
     :param gradient_steps: How many gradient steps to do after each rollout (see ``train_freq``);
         ``-1`` means as many gradient steps as steps done in the environments during the rollout.
-    :param action_noise: Noise on the chosen action, beside that on the candidates (Algorithm 1's final ε); none by default
+    :param action_noise: Noise on the chosen action, in addition to the candidates' noise (Algorithm 1's final ε); none by
+        default
     :param replay_buffer_class: Replay buffer class to use (for instance ``HerReplayBuffer``); selected if ``None``.
-        Each of SB3's is used in the version that stores the candidates, where the algorithm learns from those.
+        Where the algorithm learns from the candidates, SB3's classes are replaced by versions that store them.
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer at a cost of more complexity.
     :param n_steps: Number of steps of the return in the critics' targets; above 1 with the ``NStepReplayBuffer``
-    :param policy_delay: Actors and target networks are updated once every so many gradient steps
+    :param policy_delay: Number of gradient steps per update of the actors and the target networks
     :param target_policy_noise: Standard deviation of Gaussian noise on the target action (TD3's smoothing); 0 for none
     :param target_noise_clip: Limit for the absolute value of that noise
     :param max_grad_norm: Largest gradient norm of the actors, of the critics, of the surrogates; None for no limit
@@ -67,18 +76,18 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
     :param exploration_noise_std: Scale of that noise in units of the action space scaled to [-1, 1];
         None for the paper's 0.2 (``"ou"``) and 0.1 (``"gaussian"``)
     :param exploration_noise_scale: Its multiplier: a number, or a line ``(initial value, final value, environment steps)``
-    :param selection_epsilon: Probability of taking a random candidate (in a discrete space: a random item) instead of the
-        best while collecting: a number, or a line over environment steps
-    :param q_smoothing: Whether the actors that would ascend Q ascend Q̂, which learns to imitate it (§14.6); None for: in a
-        discrete space
+    :param selection_epsilon: Probability of taking a random candidate, or in a discrete space a random item, instead of the
+        best one while collecting: a number, or a line over environment steps
+    :param q_smoothing: Whether actors ascend Q̂, which learns to imitate Q, instead of Q (§14.6); None for True in a discrete
+        space and False in a continuous one
     :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
         of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
-    :param compile: Whether the losses and their gradients are compiled (by torch's inductor, in processes of their own; a C++
-        compiler is needed), which takes about a minute at the start of :meth:`learn` if it was not done before; ``"auto"``
-        for: in runs of 20,000 gradient steps or more. The losses see the settings that there are at the start. What cannot
-        be compiled runs without, with a warning.
-    :param precision: ``"highest"``, or ``"medium"`` for the products of large layers in bfloat16, where the processor has
-        them in hardware
+    :param compile: Whether to compile the losses and their gradients by torch's inductor, in separate processes. This needs a
+        C++ compiler, and takes about a minute at the start of :meth:`learn` unless torch's cache has the result. ``"auto"``
+        compiles runs of 20,000 gradient steps or more. Compiled losses see the settings at the start of :meth:`learn`. A loss
+        that cannot be compiled runs without compilation, with a warning.
+    :param precision: ``"highest"``, or ``"medium"`` to compute the products of large layers in bfloat16. Use ``"medium"`` only
+        on processors with bfloat16 hardware.
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation
@@ -89,10 +98,13 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
     """
 
-    policy_class_required: ClassVar[type[MaximizerPolicy]]
+    argument_checks: ClassVar[dict[str, Check]] = ARGUMENT_CHECKS
+    search_space: ClassVar[dict[str, SearchRange]] = {}
+    """Where the RL Zoo's ``-optimize`` searches for the class's own arguments."""
+    explores_by_noise: ClassVar[bool] = True
+    """Whether the algorithm explores by noise on its candidates; otherwise it samples its actors."""
     critic_loss_scale: ClassVar[float] = 1.0
     policy: MaximizerPolicy
-    actor: BasePolicy
     critic: CandidateCritic
     critic_target: CandidateCritic
     smooth_critic: CandidateCritic | None
@@ -101,8 +113,8 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
         self,
         policy: str | type[BasePolicy],
         env: GymEnv | str | None,
-        *,
         learning_rate: float | Schedule = 3e-4,
+        *,
         qf_learning_rate: float | Schedule | None = None,
         buffer_size: int = 500_000,
         learning_starts: int = 10_000,
@@ -120,14 +132,14 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
         target_policy_noise: float = 0.0,
         target_noise_clip: float = 0.5,
         max_grad_norm: float | None = 1.0,
-        exploration_noise: str | None = "ou",
+        exploration_noise: ExplorationNoise = "ou",
         exploration_noise_std: float | None = None,
         exploration_noise_scale: StepSchedule = (1.0, 0.01, 500_000),
         selection_epsilon: StepSchedule = 0.0,
         q_smoothing: bool | None = None,
-        nearest: str = "exact",
-        compile: bool | str = "auto",
-        precision: str = "highest",
+        nearest: Nearest = "exact",
+        compile: bool | Literal["auto"] = "auto",
+        precision: Precision = "highest",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -136,38 +148,12 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
         device: th.device | str = "auto",
     ):
         name = type(self).__name__
-        if isinstance(policy, type) and not issubclass(policy, self.policy_class_required):
+        if isinstance(policy, type) and not issubclass(policy, self.policy_aliases["MlpPolicy"]):
             raise TypeError(f"policy={policy.__name__} is not a {name} policy: it must be one of {name}'s own.")
-        for rate_name, rate in (("learning_rate", learning_rate), ("qf_learning_rate", qf_learning_rate)):
-            if not (callable(rate) or (rate is None and rate_name == "qf_learning_rate")):
-                check_number(rate_name, rate, above=True)
-        check_integer("buffer_size", buffer_size, low=1)
         if batch_size is None:
             batch_size = 256
-        else:
-            check_integer("batch_size", batch_size, low=1)
-            if buffer_size < batch_size:
-                raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least {batch_size=}.")
-        check_integer("learning_starts", learning_starts, low=0)
-        check_number("tau", tau, high=1.0)
-        check_number("gamma", gamma, high=1.0)
-        check_train_freq(train_freq)
-        check_integer("gradient_steps", gradient_steps, low=-1)
-        check_integer("n_steps", n_steps, low=1)
-        check_integer("policy_delay", policy_delay, low=1)
-        check_number("target_policy_noise", target_policy_noise)
-        check_number("target_noise_clip", target_noise_clip)
-        if max_grad_norm is not None:
-            check_number("max_grad_norm", max_grad_norm, above=True)
-        check_choice("exploration_noise", exploration_noise, EXPLORATION_NOISES)
-        if exploration_noise_std is not None:
-            check_number("exploration_noise_std", exploration_noise_std)
-        check_step_schedule("exploration_noise_scale", exploration_noise_scale)
-        check_step_schedule("selection_epsilon", selection_epsilon, high=1.0)
-        check_choice("q_smoothing", q_smoothing, (True, False, None))
-        check_choice("nearest", nearest, NEAREST)
-        check_choice("compile", compile, COMPILE)
-        check_choice("precision", precision, PRECISIONS)
+        elif buffer_size < batch_size:
+            raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least {batch_size=}.")
         if env is not None:
             env = maybe_make_env(env, verbose)
             check_action_space(env.action_space, name)
@@ -216,39 +202,39 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
     # Set up
 
     @property
-    def smooths_q(self) -> bool:
-        """Whether actors ascend Q̂ in place of Q."""
+    def uses_q_smoothing(self) -> bool:
+        """Whether actors ascend Q̂ instead of Q."""
         return isinstance(self.action_space, EmbeddedDiscrete) if self.q_smoothing is None else self.q_smoothing
 
     @property
-    def learns_from_candidates(self) -> bool:
-        return self.smooths_q
+    def stores_candidates(self) -> bool:
+        return self.uses_q_smoothing
 
     @property
-    def n_ascending_q(self) -> int:
-        """How many of the candidates, the first ones, come from actors that ascend Q (or Q̂ in its place)."""
+    def n_q_actors(self) -> int:
+        """How many of the candidates, the first ones, come from actors that ascend Q (or Q̂)."""
         return self.n_candidates
 
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        """:return: Those of the algorithm's arguments that its policy takes too"""
-        return {"q_smoothing": self.smooths_q, "nearest": self.nearest}
-
     def _policy_arguments(self) -> dict[str, Any]:
-        own = self._own_policy_arguments()
-        for name in own.keys() & self.policy_kwargs.keys():
-            raise ValueError(
-                f"policy_kwargs holds {name!r}, which is an argument of the algorithm: {type(self).__name__}({name}=…)."
-            )
-        return {**self.policy_kwargs, **own}
+        """:return: The constructor arguments that are passed on to the policy: those that both have"""
+        names = inspect.signature(type(self)).parameters.keys() & inspect.signature(self.policy_class).parameters.keys()
+        arguments = {name: getattr(self, name) for name in names}
+        return {**arguments, "q_smoothing": self.uses_q_smoothing} if "q_smoothing" in names else arguments
 
     def _setup_model(self) -> None:
+        """Create networks, buffer and updater. SB3's method would add our arguments to the user's ``policy_kwargs``."""
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.action_dim = get_action_dim(proposal_space(self.action_space))
         if self.replay_buffer is None:
             self.replay_buffer = self._make_replay_buffer()
+        arguments = self._policy_arguments()
+        for name in self.policy_kwargs.keys() & inspect.signature(type(self)).parameters.keys():
+            raise ValueError(
+                f"policy_kwargs holds {name!r}, which is an argument of the algorithm: {type(self).__name__}({name}=…)."
+            )
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space, self.action_space, self.lr_schedule, **self._policy_arguments()
+            self.observation_space, self.action_space, self.lr_schedule, **{**arguments, **self.policy_kwargs}
         ).to(self.device)
         if isinstance(self.policy.items, ApproximateNearestItems) and self.verbose >= 1:
             print(f"Nearest items by an approximate index: its recall is {self.policy.items.recall:.3f}")
@@ -257,13 +243,41 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
         self.candidate_noise = make_candidate_noise(
             self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
         )
-        super()._setup_model()
+        self.updater = Updater(self.policy, self.max_grad_norm, self.precision, is_compiled=self.compile is True)
 
     def _create_aliases(self) -> None:
         for name in (*self.policy.learner_names, *self.policy.target_names):
             setattr(self, name, getattr(self.policy, name))
 
-    # The steps of an update
+    def _setup_lr_schedule(self) -> None:
+        super()._setup_lr_schedule()
+        self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
+
+    def _setup_learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Any:
+        total_timesteps, callback = super()._setup_learn(total_timesteps, *args, **kwargs)
+        if keep_freed_memory() and self.verbose >= 1:
+            print("glibc keeps up to 512 MiB of freed memory for the next updates, unless MALLOC_TRIM_THRESHOLD_ is set")
+        n_steps = self._gradient_steps_until(total_timesteps)
+        is_compiled = self.compile is True or (self.compile == "auto" and n_steps >= MIN_STEPS_TO_COMPILE)
+        # A new one compiles again, since settings may have changed since the last call of ``learn``
+        self.updater = Updater(self.policy, self.max_grad_norm, self.precision, is_compiled)
+        if is_compiled and self.verbose >= 1:
+            print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps): the first take a minute")
+        return total_timesteps, callback
+
+    def _gradient_steps_until(self, total_timesteps: int) -> float:
+        """
+        :param total_timesteps: Environment steps at the end
+        :return: Number of gradient steps until then; a lower bound where episodes decide
+        """
+        steps = max(total_timesteps - max(self.num_timesteps, self.learning_starts), 0)
+        if self.gradient_steps < 0:
+            return steps
+        if self.train_freq.unit == TrainFrequencyUnit.EPISODE:  # type: ignore[union-attr]
+            return 0
+        return steps * self.gradient_steps / (self.train_freq.frequency * self.n_envs)  # type: ignore[union-attr]
+
+    # The update
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         for batch in self.batches(gradient_steps, batch_size):
@@ -271,96 +285,132 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
             # Delayed policy updates
             if self.policy_is_due:
                 self.update_actors(batch)
-                self.sync_targets()
+                self.updater.sync_targets(self.tau)
 
-    def target_q_values(self, batch: Batch) -> th.Tensor:
+    def batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
+        """
+        The frame of :meth:`train`: one batch per gradient step; at the end, the metrics recorded meanwhile are logged.
+
+        :param gradient_steps: Number of gradient steps
+        :param batch_size: Number of transitions in each batch
+        :return: Batches of transitions; in a discrete space, the actions are the embeddings of the items taken
+        """
+        # Switch to train mode (this affects batch norm / dropout)
+        self.policy.set_training_mode(True)
+        self._update_learning_rates()
+        self.updater.pop_metrics()
+        for batch in self._sample_batches(gradient_steps, batch_size):
+            self._n_updates += 1
+            if self.policy.items is not None:
+                batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
+            yield batch
+
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, mean in self.updater.pop_metrics().items():
+            self.logger.record(f"train/{name}", mean)
+
+    def _sample_batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
+        """Sample as many batches at once as fit into ``MAX_SAMPLE_BYTES``, and yield them one by one."""
+        parts = getattr(self.observation_space, "spaces", {"": self.observation_space}).values()
+        batch_bytes = batch_size * sum(space.dtype.itemsize * max(1, math.prod(space.shape)) for space in parts)
+        at_once = max(1, MAX_SAMPLE_BYTES // batch_bytes)
+        for start in range(0, gradient_steps, at_once):
+            n = min(at_once, gradient_steps - start)
+            with record_function("sample"):
+                samples: Batch = self.replay_buffer.sample(n * batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+            yield from split(samples, n)
+
+    @property
+    def policy_is_due(self) -> bool:
+        """Whether this gradient step updates the actors and the targets too (TD3's delayed policy updates)."""
+        return self._n_updates % self.policy_delay == 0
+
+    def _update_learning_rates(self) -> None:
+        learners = self.policy.learners.items()
+        actor_names = self.policy.actor_names
+        self._update_learning_rate([learner.optimizer for name, learner in learners if name in actor_names])
+        qf_learning_rate = (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
+        for name, learner in learners:
+            if name not in actor_names:
+                update_learning_rate(learner.optimizer, qf_learning_rate)
+
+    def update_critics(self, batch: Batch) -> th.Tensor:
+        """One step of the critics, and of Q̂ that imitates them (§14.6); returns the critics' loss."""
+        critic_loss = self.updater.step("critic", self.critic_loss, batch)
+        if self.smooth_critic is not None:
+            self.updater.step("smooth_critic", self.smoothing_loss, batch)
+        return critic_loss
+
+    def update_actors(self, batch: Batch) -> None:
+        """One step of the networks that propose: here, of actors that all ascend Q."""
+        self.updater.step("actor", self.actor_loss, batch)
+
+    # The losses
+
+    def target_q_values(self, batch: Batch) -> LossAndMetrics:
         """
         The Bellman target y = r + γ min(Q', Q_2')(s', μ_M(s')): the target actors propose, the online Q picks.
 
         :param batch: Transitions
-        :return: Targets without gradient, (batch, 1)
+        :return: Targets without gradient, (batch, 1), and metrics of the choice
         """
         # For n-step replay, discount factor is gamma**n_steps (when no early termination)
         discounts = batch.discounts if batch.discounts is not None else self.gamma
         masks = batch.next_action_masks if isinstance(batch, CandidateReplayBufferSamples) else None
         with th.no_grad():
             actions, _ = self.policy.snap(self.policy.propose_targets(batch.next_observations, masks), masks)
-            if actions.shape[1] == 1:
-                next_actions = actions[:, 0]
-            else:
-                next_actions, picked, q_values = self.policy.maximize(batch.next_observations, actions)
-                self._record_choice(picked, q_values)
+            next_actions, picked, q_values = self.policy.maximize(batch.next_observations, actions)
             if self.target_policy_noise > 0:
                 noise = th.randn_like(next_actions) * self.target_policy_noise
                 moved = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
                 next_actions = self.policy.snap(moved.unsqueeze(1), masks)[0].squeeze(1)
             next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1, keepdim=True)
-            return batch.rewards + (1 - batch.dones) * discounts * next_q_values
+            targets = batch.rewards + (1 - batch.dones) * discounts * next_q_values
+            return targets, choice_metrics(picked, q_values)
 
-    def _record_choice(self, picked: th.Tensor, q_values: th.Tensor) -> None:
-        for i in range(q_values.shape[1]):
-            self.record(f"candidate_share_{i}", (picked == i).float().mean())
-        self.record("q_gain", (q_values.gather(1, picked) - q_values[:, :1]).mean())
-
-    def update_critics(self, batch: Batch) -> th.Tensor:
-        """One step of the critics on some transitions, and of Q̂ that imitates them (§14.6); returns the critics' loss."""
-        critic_loss = self.descend("critic", self.critic_loss, batch)
-        if self.smooth_critic is not None:
-            self.descend("smooth_critic", self.smoothing_loss, batch)
-        return critic_loss
-
-    def update_actors(self, batch: Batch) -> None:
-        """One step of what proposes on some transitions: here of actors that all ascend Q."""
-        self.descend("actor", self.actor_loss, batch)
-
-    def actor_loss(self, batch: Batch) -> th.Tensor:
-        """
-        Minus Q, or Q̂, at what every actor proposes (Eq. 3), averaged over states.
-
-        :param batch: Transitions, of which the observations are used
-        :return: A scalar
-        """
-        loss = -self.policy.ascended_q(batch.observations, self.actor(batch.observations)).mean(dim=0).sum()
-        self.record("actor_loss", loss)
-        return loss
-
-    def critic_loss(self, batch: Batch) -> th.Tensor:
+    def critic_loss(self, batch: Batch) -> LossAndMetrics:
         """
         The Bellman error of Eq. 1, summed over the critics.
 
         :param batch: Transitions
-        :return: A scalar
+        :return: A scalar, and metrics of the choice at the next states
         """
-        target_q_values = self.target_q_values(batch)
+        target_q_values, metrics = self.target_q_values(batch)
         current_q_values = self.critic(batch.observations, batch.actions)
         losses = th.stack([F.mse_loss(current_q, target_q_values) for current_q in current_q_values])
-        loss = self.critic_loss_scale * losses.sum()
-        self.record("critic_loss", loss)
-        return loss
+        return self.critic_loss_scale * losses.sum(), metrics
 
-    def smoothing_loss(self, batch: Batch) -> th.Tensor:
+    def smoothing_loss(self, batch: Batch) -> LossAndMetrics:
         """
         Q-smoothing (§14.6): the imitation of the critics by Q̂, at the taken action and at the proposals of the actors
         that ascend it, averaged over states and actions.
 
         :param batch: Transitions; without stored candidates, the current actors propose some
-        :return: A scalar
+        :return: A scalar, and no metrics
         """
         assert self.smooth_critic is not None
         with th.no_grad():
             taken = batch.actions.unsqueeze(1)
-            candidates, actions = (those[:, : self.n_ascending_q] for those in self.proposed(batch))
+            candidates, actions = (proposals[:, : self.n_q_actors] for proposals in self.proposals(batch))
             targets = self.min_q_values(batch.observations, th.cat([taken, actions], dim=1))
         smooth_q = self.smooth_critic.q1(batch.observations, th.cat([taken, candidates], dim=1))
-        loss = F.mse_loss(smooth_q, targets)
-        self.record("smoothing_loss", loss)
-        return loss
+        return F.mse_loss(smooth_q, targets), {}
 
-    def proposed(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
+    def actor_loss(self, batch: Batch) -> LossAndMetrics:
+        """
+        Minus Q, or Q̂, at every actor's proposal (Eq. 3), averaged over states and summed over actors.
+
+        :param batch: Transitions, of which the observations are used
+        :return: A scalar, and no metrics
+        """
+        proposals = self.policy.get_submodule("actor")(batch.observations)
+        return -self.policy.actor_objective(batch.observations, proposals).mean(dim=0).sum(), {}
+
+    def proposals(self, batch: Batch) -> tuple[th.Tensor, th.Tensor]:
         """
         :param batch: Transitions
-        :return: The stored candidates, or in want of those what the policy proposes now, and the actions that they stand
-            for (in a discrete space, the embeddings of their nearest items); (batch, n_candidates, action_dim) each
+        :return: The stored candidates (or fresh proposals, if the buffer has none) and the actions they map to, in a discrete
+            space the embeddings of their nearest items; (batch, n_candidates, action_dim) each
         """
         if not isinstance(batch, CandidateReplayBufferSamples):
             candidates = self.policy.propose(batch.observations)
@@ -412,9 +462,21 @@ class MaximizerAlgorithm(UpdatingAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        networks = [*self.policy_class_required.learner_names, *self.policy_class_required.target_names]
-        own = ["candidate_noise", "_recorded", "_compiled", "_action_masks", "batch_norm_stats", "batch_norm_stats_target"]
-        return [*super()._excluded_save_params(), *networks, *own]
+        networks = [*self.policy.learner_names, *self.policy.target_names]
+        return [*super()._excluded_save_params(), *networks, "candidate_noise", "updater", "_action_masks"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(f"{name}.optimizer" for name in self.policy.learners)], []
+
+
+def choice_metrics(picked: th.Tensor, q_values: th.Tensor) -> dict[str, th.Tensor]:
+    """
+    :param picked: The index of the candidate that was picked, (batch, 1)
+    :param q_values: Values of all candidates, (batch, n_candidates)
+    :return: How often each candidate was picked, and how much the best one gains over the first; nothing for one candidate
+    """
+    n_candidates = q_values.shape[1]
+    if n_candidates == 1:
+        return {}
+    shares = {f"candidate_share_{i}": (picked == i).float().mean() for i in range(n_candidates)}
+    return {**shares, "q_gain": (q_values.gather(1, picked) - q_values[:, :1]).mean()}

@@ -1,36 +1,35 @@
 """A policy proposes, the critic disposes: what the policies of all our algorithms share."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BaseModel, BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim, is_image_space
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
-from sb3_savo.acceleration.numpy_networks import Mirror, can_mirror
+from sb3_savo.acceleration import has_numpy_twin, numpy_policy
 from sb3_savo.actions.candidates import perturb, pick
-from sb3_savo.actions.nearest import NEAREST, NearestItems, make_nearest_items
+from sb3_savo.actions.nearest import Nearest, NearestItems, make_nearest_items
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
-from sb3_savo.arguments import check_choice
-from sb3_savo.networks.actors import Actors
+from sb3_savo.arguments import InheritedArguments, check_choice
+from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
-from sb3_savo.networks.parameter_vector import flatten
-from sb3_savo.networks.stacked import INITS
+from sb3_savo.networks.network import Network
+from sb3_savo.networks.stacked import Init
 
 FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
 
-class MaximizerPolicy(BasePolicy):
+class MaximizerPolicy(InheritedArguments, BasePolicy):
     """
     The maximizer μ_M (Eq. 5): candidate actions are proposed, and the critic picks the one with the highest Q.
 
-    A subclass says in :meth:`propose` how, and calls :meth:`_build` at the end of its constructor.
+    A subclass proposes in :meth:`propose` and :meth:`propose_targets`, and calls :meth:`_build` at the end of its constructor.
 
     In a discrete space with embeddings, proposals and the critic's actions are points in the space of the embeddings, scaled
     to [-1, 1]; f_NN takes a proposal to the nearest item before the critic sees it (§3.2.1, §14.6).
@@ -40,21 +39,25 @@ class MaximizerPolicy(BasePolicy):
     :param lr_schedule: Learning rate schedule (could be constant)
     :param net_arch: The specification of the networks, actors (``pi``) and critics (``qf``); 256-256 by default
     :param activation_fn: Activation function
-    :param features_extractor_class: Features extractor to use; by default that of the policy's kind of observation
+    :param features_extractor_class: Features extractor to use; None for the default of the policy's kind of observation
     :param features_extractor_kwargs: Keyword arguments to pass to the features extractor.
     :param normalize_images: Whether to normalize images or not, dividing by 255.0 (True by default)
     :param optimizer_class: The optimizer to use, ``th.optim.Adam`` by default
     :param optimizer_kwargs: Additional keyword arguments, excluding the learning rate, to pass to the optimizer
     :param n_critics: Number of critic networks to create.
-    :param q_smoothing: Whether there is a Q̂, which learns to imitate Q, for whatever would ascend Q (§14.6)
+    :param q_smoothing: Whether there is a Q̂, which learns to imitate Q, and which the actors ascend instead of Q (§14.6)
     :param nearest: How the nearest items are found, ``exact`` or ``approximate``
+    :raises ValueError: if ``nearest`` is unknown
     """
 
     default_features_extractor_class: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    critic_class: ClassVar[type[CandidateCritic]] = CandidateCritic
     learner_names: ClassVar[tuple[str, ...]] = ("critic", "smooth_critic")
-    """Networks that have an optimizer; those that an instance does without are None."""
+    """Names of the networks that have an optimizer. An unused one is None."""
+    actor_names: ClassVar[tuple[str, ...]] = ("actor",)
+    """Names of the networks that learn at ``learning_rate``; the others learn at ``qf_learning_rate``."""
     target_names: ClassVar[tuple[str, ...]] = ("critic_target",)
-    """Copies of networks."""
+    """Names of the target networks, each the name of its online network and ``_target``."""
 
     critic: CandidateCritic
     critic_target: CandidateCritic
@@ -75,9 +78,9 @@ class MaximizerPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
         q_smoothing: bool = False,
-        nearest: str = "exact",
+        nearest: Nearest = "exact",
     ):
-        check_choice("nearest", nearest, NEAREST)
+        check_choice("nearest", nearest, Nearest)
         super().__init__(
             observation_space,
             action_space,
@@ -94,8 +97,6 @@ class MaximizerPolicy(BasePolicy):
         self.n_critics = n_critics
         self.q_smoothing = q_smoothing
         self.nearest = nearest
-        self._mirror: Mirror | None = None
-        self._mirrored: tuple[Any, ...] = ()
         self.items = None
         if isinstance(action_space, EmbeddedDiscrete):
             self.items = make_nearest_items(nearest, action_space.embeddings)
@@ -111,7 +112,7 @@ class MaximizerPolicy(BasePolicy):
         self.critic_kwargs = {**net_args, "net_arch": critic_arch, "n_critics": n_critics, "share_features_extractor": False}
 
     @property
-    def learners(self) -> dict[str, BaseModel]:
+    def learners(self) -> dict[str, Network]:
         """The networks that have an optimizer, by name."""
         networks = {name: getattr(self, name) for name in self.learner_names}
         return {name: network for name, network in networks.items() if network is not None}
@@ -133,7 +134,7 @@ class MaximizerPolicy(BasePolicy):
         # Target networks should always be in eval mode
         self.critic_target.set_training_mode(False)
         for name in self.target_names:
-            flatten(getattr(self, name))
+            getattr(self, name).gather_parameters()
 
     def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
         """
@@ -152,32 +153,23 @@ class MaximizerPolicy(BasePolicy):
         :param features_extractor: Features extractor to share; None for a new one
         :return: A new critic
         """
-        return CandidateCritic(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
+        return self.critic_class(**self._update_features_extractor(self.critic_kwargs, features_extractor)).to(self.device)
 
     def make_smooth_critic(self) -> CandidateCritic:
-        """:return: A new Q̂: a single network like those of the critic, on the critic's features, which it leaves alone"""
+        """:return: A new Q̂: one network like the critic's, which uses the critic's features but does not train them"""
         kwargs = {**self.critic_kwargs, "n_critics": 1, "share_features_extractor": True}
         return CandidateCritic(**self._update_features_extractor(kwargs, self.critic.features_extractor)).to(self.device)
 
-    def make_optimizer(self, network: BaseModel, lr_schedule: Schedule) -> th.optim.Optimizer:
+    def make_optimizer(self, network: Network, lr_schedule: Schedule) -> th.optim.Optimizer:
         """
-        :param network: The network to optimize; its own parameters become views of the one vector that the optimizer has
+        :param network: The network to optimize; the optimizer's only parameter is the network's ``parameter_vector``
         :param lr_schedule: Learning rate schedule
         :return: A new optimizer
         """
         kwargs = dict(self.optimizer_kwargs)
         if self.optimizer_class in FUSED_OPTIMIZERS and not kwargs.keys() & {"foreach", "differentiable"}:
             kwargs.setdefault("fused", True)
-        return self.optimizer_class([flatten(network).vector], lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        # Parameters that were moved to another device have memory of their own
-        result = super()._apply(*args, **kwargs)
-        for name in (*self.learner_names, *self.target_names):
-            network = getattr(self, name, None)
-            if network is not None:
-                network.flat.bind()
-        return result
+        return self.optimizer_class([network.gather_parameters().vector], lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
 
     @abstractmethod
     def propose(
@@ -189,8 +181,9 @@ class MaximizerPolicy(BasePolicy):
     ) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
-        :param deterministic: Whether a policy that samples must not: the same observation has the same proposals then
-        :param noise: What to add to the candidates, which are clipped then; (batch, n_candidates, action_dim)
+        :param deterministic: Whether the proposals must depend on the observation only; a policy that samples then uses its
+            means, or fixed random numbers
+        :param noise: Noise to add to the candidates, which are clipped then; (batch, n_candidates, action_dim)
         :param masks: In a discrete space, which items are allowed, (batch, n_items); None for all
         :return: Candidate actions scaled to [-1, 1], (batch, n_candidates, action_dim)
         """
@@ -205,47 +198,52 @@ class MaximizerPolicy(BasePolicy):
 
     def snap(self, candidates: th.Tensor, masks: th.Tensor | None = None) -> tuple[th.Tensor, th.Tensor | None]:
         """
-        f_NN: what the candidates stand for. In a continuous space each stands for itself.
+        f_NN: map candidates to actions. In a continuous space, each candidate is an action already.
 
         :param candidates: (batch, n_candidates, action_dim)
         :param masks: Which items are allowed, (batch, n_items); None for all
-        :return: The actions, (batch, n_candidates, action_dim), and in a discrete space the items, (batch, n_candidates),
-            of which these are the embeddings
+        :return: The actions, (batch, n_candidates, action_dim); in a discrete space these are the embeddings of items, which
+            are returned too, (batch, n_candidates)
         """
         if self.items is None:
             return candidates, None
-        items = self.items.search(candidates, masks=masks).squeeze(2)
+        items = self.items.nearest(candidates, masks=masks).squeeze(2)
         return self.items.embed(items), items
 
+    @has_numpy_twin
     def maximize(self, obs: PyTorchObs, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
         """
         Pick the action with the highest value under the first online critic (Eq. 5).
 
         :param obs: Observations, (batch, ...)
-        :param actions: What the candidates stand for, (batch, n_candidates, action_dim)
-        :return: The picked action, (batch, action_dim), its index, (batch, 1), and all values, (batch, n_candidates)
+        :param actions: The candidates' actions, (batch, n_candidates, action_dim)
+        :return: The picked action, (batch, action_dim), its index, (batch, 1), and all values, (batch, n_candidates); a single
+            candidate is not evaluated, and its value is 0
         """
+        if actions.shape[1] == 1:
+            return actions[:, 0], actions.new_zeros((len(actions), 1), dtype=th.long), actions.new_zeros(len(actions), 1)
         q_values = self.critic.q1(obs, actions)
         picked = q_values.argmax(dim=1, keepdim=True)
         return pick(actions, picked), picked, q_values
 
-    def ascended_q(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
+    def actor_objective(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
+        The objective of an actor that maximizes Q: Q itself (Eq. 3), or Q̂ with Q-smoothing.
+
         :param obs: Observations, (batch, ...)
         :param actions: Several actions per observation, (batch, n_actions, action_dim)
-        :return: What an actor ascends who ascends Q: Q itself (Eq. 3), or Q̂ with Q-smoothing; (batch, n_actions)
+        :return: Values, (batch, n_actions)
         """
         return (self.critic if self.smooth_critic is None else self.smooth_critic).q1(obs, actions)
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self._predict(observation, deterministic=deterministic)
 
+    @has_numpy_twin
     def _predict(
         self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
     ) -> th.Tensor:
         actions, items = self.snap(self.propose(observation, deterministic, masks=action_masks), action_masks)
-        if actions.shape[1] == 1:
-            return actions[:, 0] if items is None else items[:, 0]
         chosen, picked, _ = self.maximize(observation, actions)
         return chosen if items is None else items.gather(1, picked).squeeze(1)
 
@@ -259,16 +257,19 @@ class MaximizerPolicy(BasePolicy):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         :param observation: the input observation
-        :param state: The last hidden states, which are handed back: the policy is not recurrent
-        :param episode_start: Unused, for the same reason
-        :param deterministic: Whether a policy that samples its proposals must not. (SAVO's never does, like TD3's.)
+        :param state: The last hidden states, which are returned unchanged, since the policy is not recurrent
+        :param episode_start: Not used, since the policy is not recurrent
+        :param deterministic: Whether the action must depend on the observation only. This makes no difference to SAVO, which
+            does not sample, as TD3 does not.
         :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
         :return: the model's action and the hidden state
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
         """
         if action_masks is None:
-            actions = self._predict_in_numpy(observation)
-            if actions is not None:
+            twin = numpy_policy(self)
+            if twin is not None and (actions := twin.predict(observation)) is not None:
+                if self.training:
+                    self.set_training_mode(False)
                 return actions, state
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
@@ -277,51 +278,10 @@ class MaximizerPolicy(BasePolicy):
             items = self._predict(obs_tensor, deterministic, self.masks_to_tensor(action_masks)).cpu().numpy()
         return (items if vectorized_env else items[0]), state
 
-    def _predict_in_numpy(self, observation: np.ndarray | dict[str, np.ndarray]) -> np.ndarray | None:
-        """What ``predict`` returns, or None where that takes torch, or is an error."""
-        mirror, shape = self.mirror, self.observation_space.shape
-        if mirror is None or not isinstance(observation, np.ndarray):
-            return None
-        is_single = observation.shape == shape
-        if not is_single and observation.shape[1:] != shape:
-            return None
-        if self.training:
-            self.set_training_mode(False)
-        actions = mirror.act(observation).reshape(-1, *self.action_space.shape)  # type: ignore[misc]
-        return actions[0] if is_single else actions
-
-    @property
-    def mirror(self) -> Mirror | None:
-        """The policy in NumPy, or None where it takes torch: on a GPU, for items, images, networks of another kind, …"""
-        actor: Any = self._modules.get("actor")
-        critic: Any = self._modules["critic"]
-        if actor is None or self.items is not None:
-            return None
-        # (By _modules: this is asked at every step, and a module's attributes take their time)
-        vectors = actor.flat.vector.data_ptr(), critic.flat.vector.data_ptr()
-        seen = (actor, critic._modules["q_networks"], *vectors)
-        if seen != self._mirrored:
-            self._mirror, self._mirrored = self._make_mirror(actor), seen
-        return self._mirror
-
-    def _make_mirror(self, actor: BasePolicy) -> Mirror | None:
-        of_class = type(self)
-        is_plain = of_class.maximize is MaximizerPolicy.maximize and of_class._predict is MaximizerPolicy._predict
-        is_flat = isinstance(self.observation_space, spaces.Box) and not is_image_space(self.observation_space)
-        extractors = {type(network.features_extractor) for network in (actor, self.critic)}
-        if not is_plain or not is_flat or extractors != {FlattenExtractor} or not can_mirror(self.critic.q_networks):
-            return None
-        propose = self._mirrored_proposals()
-        return None if propose is None else Mirror(propose, self.critic.q_networks, self.action_space)  # type: ignore[arg-type]
-
-    def _mirrored_proposals(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """:return: :meth:`propose` as :class:`Mirror` takes it, if NumPy can"""
-        return None
-
     def masks_to_tensor(self, action_masks: np.ndarray) -> th.Tensor:
         """
         :param action_masks: Which items are allowed: (n_items,), or (n_envs, n_items)
-        :return: The same, (n_envs, n_items)
+        :return: The masks, (n_envs, n_items)
         :raises ValueError: if the space is continuous, or the shape is wrong
         """
         masks = np.atleast_2d(np.asarray(action_masks, dtype=bool))
@@ -336,7 +296,7 @@ class MaximizerPolicy(BasePolicy):
         """
         Put the policy in either training or evaluation mode; the target networks stay in evaluation mode.
 
-        This affects certain modules, such as batch normalisation and dropout.
+        This affects certain modules, such as batch normalization and dropout.
 
         :param mode: if true, set to training mode, else set to evaluation mode
         """
@@ -345,54 +305,44 @@ class MaximizerPolicy(BasePolicy):
         self.training = mode
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            **super()._get_constructor_parameters(),
-            "net_arch": self.net_arch,
-            "activation_fn": self.activation_fn,
-            "n_critics": self.n_critics,
-            "lr_schedule": self._dummy_schedule,  # not needed for loading the policy alone
-            "optimizer_class": self.optimizer_class,
-            "optimizer_kwargs": self.optimizer_kwargs,
-            "features_extractor_class": self.features_extractor_class,
-            "features_extractor_kwargs": self.features_extractor_kwargs,
-            "q_smoothing": self.q_smoothing,
-            "nearest": self.nearest,
-        }
+        # The learning rate schedule is not needed for loading the policy alone
+        return {**self.constructor_arguments(), "lr_schedule": self._dummy_schedule}
 
 
 class ActorPolicy(MaximizerPolicy):
     """
-    A maximizer whose candidates come from actors, of which there is one target copy.
+    A maximizer whose candidates come from actors, which have one target copy.
 
     A subclass with other actors than the independent ones overrides :meth:`make_actor`.
 
     :param observation_space: Observation space
     :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param share_features_extractor: Whether the critic uses the actors' features extractor (which then learns from the
-        actors' loss only) or one of its own
-    :param layer_norm: Whether every hidden layer of the actors is normalised
+    :param share_features_extractor: Whether the critic uses the actors' features extractor, which then learns from the
+        actors' loss only, or one of its own
+    :param layer_norm: Whether to normalize every hidden layer of the actors
     :param init: Initial weights: ``orthogonal``, ``xavier``, ``random`` or ``add`` (§14.7)
-    :param kwargs: What all our policies take, see :class:`MaximizerPolicy`
-    :raises ValueError: if ``init`` is none of these
+    :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
+    :raises ValueError: if ``init`` is unknown
     """
 
     learner_names = ("actor", *MaximizerPolicy.learner_names)
     target_names = ("actor_target", *MaximizerPolicy.target_names)
-    actor: BasePolicy
-    actor_target: BasePolicy
+    actor: ActorNetwork
+    actor_target: ActorNetwork
 
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         share_features_extractor: bool = False,
         layer_norm: bool = True,
-        init: str = "orthogonal",
+        init: Init = "orthogonal",
         **kwargs: Any,
     ):
-        check_choice("init", init, INITS)
+        check_choice("init", init, Init)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.share_features_extractor = share_features_extractor
         self.critic_kwargs["share_features_extractor"] = share_features_extractor
@@ -408,7 +358,7 @@ class ActorPolicy(MaximizerPolicy):
         self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
         super()._build(lr_schedule)
 
-    def make_actor(self) -> BasePolicy:
+    def make_actor(self) -> ActorNetwork:
         """:return: A network that maps observations to candidates, (batch, n_candidates, action_dim) in [-1, 1]"""
         return Actors(**self._actor_arguments()).to(self.device)
 
@@ -420,6 +370,7 @@ class ActorPolicy(MaximizerPolicy):
         actor = self.actor_target if target else self.actor
         return actor.features_extractor if self.share_features_extractor else None
 
+    @has_numpy_twin
     def propose(
         self,
         obs: PyTorchObs,
@@ -429,17 +380,5 @@ class ActorPolicy(MaximizerPolicy):
     ) -> th.Tensor:
         return perturb(self.actor(obs), noise)
 
-    def _mirrored_proposals(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        is_plain = type(self).propose is ActorPolicy.propose
-        return self.actor.mirror() if is_plain else None  # type: ignore[operator]
-
     def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
         return self.actor_target(obs)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {
-            **super()._get_constructor_parameters(),
-            "share_features_extractor": self.share_features_extractor,
-            "layer_norm": self.layer_norm,
-            "init": self.init,
-        }

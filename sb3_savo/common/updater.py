@@ -1,246 +1,142 @@
-"""Gradient steps: batches, one optimizer pass over a network's loss, compiled or not, and the targets that follow."""
+"""Gradient steps: one optimizer step of a network on its loss, eager or compiled, and the target networks that follow."""
 
-import math
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch as th
-from stable_baselines3.common.policies import BaseModel
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples, TrainFrequencyUnit
-from stable_baselines3.common.utils import FloatSchedule, get_parameters_by_name, polyak_update, update_learning_rate
+from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch.autograd.profiler import record_function
 
-from sb3_savo.acceleration.allocator import keep_freed_memory
-from sb3_savo.acceleration.compiled_loss import CompiledGradient
-from sb3_savo.common.buffers import CandidateReplayBufferSamples
-from sb3_savo.common.collection import CollectingAlgorithm
-from sb3_savo.networks.parameter_vector import FlatParameters
+from sb3_savo.acceleration import CompiledLoss
+from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.networks.network import Network
 
-Batch = ReplayBufferSamples | DictReplayBufferSamples | CandidateReplayBufferSamples
-
-# Networks that learn at ``learning_rate``; the others, at ``qf_learning_rate``
-ACTORS = ("actor", "proposal")
-
-COMPILE = (True, False, "auto")
-PRECISIONS = ("highest", "medium")
-
-# Gradient steps from which on compilation, of about a minute, pays
-LONG_RUN = 20_000
-
-# Transitions are sampled for several gradient steps at once, up to so many bytes of observations (that stay in the cache)
-SAMPLED_BYTES = 2**20
+Precision = Literal["highest", "medium"]
 
 
-class UpdatingAlgorithm(CollectingAlgorithm):
-    """Off-policy algorithm whose networks each descend a loss of their own."""
+class Updater:
+    """
+    Updates a policy's networks. A loss function returns ``(loss, metrics)``, a scalar and a dictionary of scalars to log. It
+    is pure: its result depends on its arguments and on the policy's parameters, and it changes nothing.
 
-    compile: bool | str
-    precision: str
-    policy_delay: int
-    max_grad_norm: float | None
-    qf_learning_rate: Any
-    compiles: bool
+    :param policy: The policy
+    :param max_grad_norm: Largest gradient norm of every network; None for no limit
+    :param precision: ``"highest"``, or ``"medium"`` for the products of large layers in bfloat16
+    :param is_compiled: Whether the losses are compiled
+    """
 
-    def _setup_model(self) -> None:
-        # Sums, and of how many values
-        self._recorded: dict[str, tuple[th.Tensor, int]] = {}
-        self._compiled: dict[Any, CompiledGradient] = {}
-        self.compiles = self.compile is True
+    def __init__(
+        self,
+        policy: MaximizerPolicy,
+        max_grad_norm: float | None = None,
+        precision: Precision = "highest",
+        is_compiled: bool = False,
+    ):
+        self.policy = policy
+        self.max_grad_norm = max_grad_norm
+        self.precision = precision
+        self.is_compiled = is_compiled
+        self.compiled_losses: dict[tuple[str, int], CompiledLoss] = {}
+        # The sum and the number of each metric's values
+        self._sums: dict[str, tuple[th.Tensor, int]] = {}
         # Running statistics, which the target networks copy
-        self.batch_norm_stats, self.batch_norm_stats_target = (
-            [statistic for name in names for statistic in get_parameters_by_name(getattr(self.policy, name), ["running_"])]
-            for names in ([name.removesuffix("_target") for name in self.policy.target_names], self.policy.target_names)
-        )
+        online, target = ([], [])  # type: tuple[list[th.Tensor], list[th.Tensor]]
+        for name in policy.target_names:
+            target += get_parameters_by_name(getattr(policy, name), ["running_"])
+            online += get_parameters_by_name(getattr(policy, name.removesuffix("_target")), ["running_"])
+        self._batch_norm_stats, self._batch_norm_stats_target = online, target
 
-    def _setup_lr_schedule(self) -> None:
-        super()._setup_lr_schedule()
-        self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
-
-    def _setup_learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Any:
-        total_timesteps, callback = super()._setup_learn(total_timesteps, *args, **kwargs)
-        keep_freed_memory()
-        # Whatever was changed since the last time, the losses are to see it
-        self._compiled.clear()
-        n_steps = self.gradient_steps_until(total_timesteps)
-        self.compiles = self.compile is True or (self.compile == "auto" and n_steps >= LONG_RUN)
-        if self.compiles and self.verbose >= 1:
-            print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps): the first take a minute")
-        return total_timesteps, callback
-
-    def gradient_steps_until(self, total_timesteps: int) -> float:
+    def step(self, name: str, loss_function: Any, *args: Any) -> th.Tensor:
         """
-        :param total_timesteps: Environment steps at the end
-        :return: How many gradient steps there will be until then; where episodes decide, at least so many
-        """
-        steps = max(total_timesteps - max(self.num_timesteps, self.learning_starts), 0)
-        if self.gradient_steps < 0:
-            return steps
-        if self.train_freq.unit == TrainFrequencyUnit.EPISODE:  # type: ignore[union-attr]
-            return 0
-        return steps * self.gradient_steps / (self.train_freq.frequency * self.n_envs)  # type: ignore[union-attr]
-
-    # Batches and records
-
-    def batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """
-        The frame of :meth:`train`: one batch per gradient step; what is recorded meanwhile is logged at the end.
-
-        :param gradient_steps: Number of gradient steps
-        :param batch_size: Number of transitions in each batch
-        :return: Batches of transitions
-        """
-        # Switch to train mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        self._recorded.clear()
-        for batch in self._sample(gradient_steps, batch_size):
-            self._n_updates += 1
-            if self.policy.items is not None:
-                batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
-            yield batch
-
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, (total, n) in self._recorded.items():
-            self.logger.record(f"train/{name}", total.item() / n)
-
-    def _sample(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """Batches, as many of which as fit in some memory are sampled at once."""
-        spaces = getattr(self.observation_space, "spaces", {"": self.observation_space}).values()
-        bytes_per_batch = batch_size * sum(space.dtype.itemsize * max(1, math.prod(space.shape)) for space in spaces)
-        at_once = max(1, SAMPLED_BYTES // bytes_per_batch)
-        for start in range(0, gradient_steps, at_once):
-            n = min(at_once, gradient_steps - start)
-            with record_function("sample"):
-                samples: Batch = self.replay_buffer.sample(n * batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
-            yield from split(samples, n)
-
-    def record(self, name: str, value: th.Tensor) -> None:
-        """
-        Remember a value of this gradient step; their mean is logged as ``train/name`` at the end of :meth:`train`.
-
-        :param name: Name of the value
-        :param value: A scalar; it stays on its device until then
-        """
-        # (Not a list of the values: as they lie between what a gradient step frees, the memory would go to pieces)
-        total, n = self._recorded.get(name) or (value.new_zeros(()), 0)
-        self._recorded[name] = total.add_(value.detach()), n + 1
-
-    # The steps of an update
-
-    @property
-    def policy_is_due(self) -> bool:
-        """Whether this gradient step updates the actors and the targets too (TD3's delayed policy updates)."""
-        return self._n_updates % self.policy_delay == 0
-
-    def descend(self, name: str, loss_function: Callable[[Batch], th.Tensor], batch: Batch) -> th.Tensor:
-        """
-        One optimizer step of a network on its loss, which is compiled if ``compile`` says so.
+        One optimizer step of a network on its loss: only the network's own parameters receive a gradient. The loss is recorded
+        under the function's name.
 
         :param name: Name of the network in the policy
-        :param loss_function: Its loss on some transitions, a pure function of these and of the policy's parameters
-        :param batch: Transitions
+        :param loss_function: Its loss; see the class
+        :param args: The loss's arguments, transitions and tensors. When losses are compiled, all that changes from step to
+            step has to be among them.
         :return: The loss, a constant
         """
-        if self.compiles:
-            try:
-                loss, gradient = self._compiled_gradient(name, loss_function, batch)
-            except Exception as error:
-                self.compiles = False
-                reason = str(error).strip().partition("\n")[0]
-                warnings.warn(
-                    f"compile={self.compile!r}: {loss_function.__name__} cannot be compiled here, training goes on without: "
-                    f"{type(error).__name__}: {reason}",
-                    stacklevel=2,
-                )
-            else:
-                self._step(getattr(self.policy, name), gradient)
-                return loss
-        with record_function(f"{name}: loss"), self.reduced_precision():
-            loss = loss_function(batch)
-        self.minimize(getattr(self.policy, name), loss)
-        return loss.detach()
+        network: Network = getattr(self.policy, name)
+        compute = self._compiled_gradient if self.is_compiled else self._eager_gradient
+        loss, metrics, gradient = compute(name, loss_function, args)
+        with record_function("optimizer"):
+            network.parameter_vector.vector.grad = gradient
+            network.optimizer.step()
+        self.record(loss_function.__name__, loss)
+        for metric, value in metrics.items():
+            self.record(metric, value)
+        return loss
+
+    def _eager_gradient(
+        self, name: str, loss_function: Any, args: tuple[Any, ...]
+    ) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
+        with record_function(f"{name}: loss"):
+            loss, metrics = self._reduced_precision(loss_function, *args)
+        with record_function("gradient"):
+            gradient = getattr(self.policy, name).parameter_vector.gradient(loss, self.max_grad_norm)
+        return loss.detach(), metrics, gradient
 
     def _compiled_gradient(
-        self, name: str, loss_function: Callable[[Batch], th.Tensor], batch: Batch
-    ) -> tuple[th.Tensor, th.Tensor]:
-        """The loss and its gradient by the compiled function, which is made at the first batch of a shape."""
-        key = (name, len(batch.rewards))
-        if key not in self._compiled:
-
-            def loss_and_records(batch: Batch) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-                outer, self._recorded = self._recorded, {}
-                try:
-                    with self.reduced_precision():
-                        loss = loss_function(batch)
-                    return loss, {name: value for name, (value, _) in self._recorded.items()}
-                finally:
-                    self._recorded = outer
-
-            networks = [*self.policy.learner_names, *self.policy.target_names]
-            flats = {n: getattr(self.policy, n).flat for n in networks if getattr(self.policy, n) is not None}
-            self._compiled[key] = CompiledGradient(
-                self.policy, list(flats.values()), flats[name], loss_and_records, self.max_grad_norm, batch
+        self, name: str, loss_function: Any, args: tuple[Any, ...]
+    ) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
+        key = (name, len(args[0].rewards))
+        try:
+            if key not in self.compiled_losses:
+                self.compiled_losses[key] = self._compile(name, loss_function, args)
+            with record_function(f"{name}: loss and gradient"):
+                return self.compiled_losses[key](*args)
+        except Exception as error:
+            self.is_compiled = False
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(
+                f"compile: {loss_function.__name__} cannot be compiled here, so training goes on without compilation: "
+                f"{type(error).__name__}: {reason}",
+                stacklevel=3,
             )
-        with record_function(f"{name}: loss and gradient"):
-            loss, recorded, gradient = self._compiled[key](batch)
-        for record_name, value in recorded.items():
-            self.record(record_name, value)
-        return loss, gradient
+            return self._eager_gradient(name, loss_function, args)
 
-    def reduced_precision(self) -> th.autocast:
-        """:return: A context in which the products of large layers have bfloat16 factors, if ``precision`` says so"""
-        return th.autocast(self.device.type, th.bfloat16, enabled=self.precision == "medium")
+    def _compile(self, name: str, loss_function: Any, args: tuple[Any, ...]) -> CompiledLoss:
+        networks = (getattr(self.policy, n) for n in (*self.policy.learner_names, *self.policy.target_names))
+        vectors = [network.parameter_vector for network in networks if network is not None]
+        learner = getattr(self.policy, name).parameter_vector
 
-    def minimize(self, network: BaseModel, loss: th.Tensor) -> None:
-        """
-        One optimizer step: only the network's own parameters receive a gradient.
+        def reduced_loss(*args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+            return self._reduced_precision(loss_function, *args)
 
-        :param network: What learns
-        :param loss: A scalar
-        """
-        flat: FlatParameters = network.flat  # type: ignore[assignment]
-        with record_function("gradient"):
-            gradient = flat.gradient(loss, self.max_grad_norm)
-        self._step(network, gradient)
+        return CompiledLoss(self.policy, vectors, learner, reduced_loss, self.max_grad_norm, args)
 
-    def _step(self, network: BaseModel, gradient: th.Tensor) -> None:
-        with record_function("optimizer"):
-            network.flat.vector.grad = gradient  # type: ignore[union-attr]
-            network.optimizer.step()
+    def _reduced_precision(self, loss_function: Any, *args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """The loss, with the products of large layers in bfloat16 if ``precision`` says so."""
+        with th.autocast(self.policy.device.type, th.bfloat16, enabled=self.precision == "medium"):
+            return loss_function(*args)
 
     @th.no_grad()
-    def sync_targets(self) -> None:
-        """Move the target networks towards the online ones (Polyak), and copy the running statistics."""
+    def sync_targets(self, tau: float) -> None:
+        """
+        Move the target networks towards the online ones (Polyak), and copy the running statistics.
+
+        :param tau: How far, from 0 to 1
+        """
         with record_function("targets"):
             for name in self.policy.target_names:
                 online, target = getattr(self.policy, name.removesuffix("_target")), getattr(self.policy, name)
-                target.flat.vector.lerp_(online.flat.vector, self.tau)
-            polyak_update(self.batch_norm_stats, self.batch_norm_stats_target, 1.0)
+                target.parameter_vector.vector.lerp_(online.parameter_vector.vector, tau)
+            polyak_update(self._batch_norm_stats, self._batch_norm_stats_target, 1.0)
 
-    def _update_learning_rates(self) -> None:
-        learners = self.policy.learners.items()
-        self._update_learning_rate([learner.optimizer for name, learner in learners if name in ACTORS])
-        for name, learner in learners:
-            if name not in ACTORS:
-                update_learning_rate(learner.optimizer, self._current_qf_learning_rate())
+    def record(self, name: str, value: th.Tensor) -> None:
+        """
+        Record a metric of this gradient step.
 
-    def _current_qf_learning_rate(self) -> float:
-        return (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
+        :param name: Name of the metric
+        :param value: A scalar; it stays on its device until :meth:`pop_metrics`
+        """
+        # A running sum rather than a list: small tensors kept between steps would fragment the heap
+        total, n = self._sums.get(name) or (value.new_zeros(()), 0)
+        self._sums[name] = total.add_(value.detach()), n + 1
 
-
-def split(batch: Batch, n: int) -> Iterator[Batch]:
-    """
-    :param batch: Transitions
-    :param n: Number of parts
-    :return: The same in n batches
-    """
-    if n == 1:
-        return iter([batch])
-
-    def parts(value: Any) -> Any:
-        if isinstance(value, dict):
-            return [dict(zip(value, entries, strict=True)) for entries in zip(*map(parts, value.values()), strict=True)]
-        return [None] * n if value is None else value.chunk(n)
-
-    return (type(batch)(*those) for those in zip(*map(parts, batch), strict=True))  # type: ignore[arg-type]
+    def pop_metrics(self) -> dict[str, float]:
+        """:return: The mean of every metric since the last call"""
+        means = {name: total.item() / n for name, (total, n) in self._sums.items()}
+        self._sums.clear()
+        return means

@@ -1,4 +1,4 @@
-"""Environments; importing this package registers them with Gymnasium."""
+"""The environments. Importing this package registers them with Gymnasium."""
 
 from gymnasium.envs.registration import register
 

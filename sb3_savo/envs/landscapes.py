@@ -1,8 +1,8 @@
 """
 Landscapes: one-step tasks whose reward is a known, differentiable function of context and action with many local optima.
 
-A return curve cannot say why a method wins. Here the optimum is known in every state, and the function itself can stand in for
-the critic, so that only the maximization is measured (``python -m benchmarks.landscapes``).
+A return curve cannot say why a method wins. Here the optimum is known in every state. The function itself can also stand in
+for the critic, so that a benchmark measures the maximization alone (``python -m benchmarks.landscapes``).
 """
 
 from abc import ABC, abstractmethod
@@ -16,16 +16,18 @@ from torch import nn
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.arguments import check_choice, check_integer
-from sb3_savo.envs.pictures import BEST, CELLS, TAKEN, draw_map
+from sb3_savo.envs.pictures import HEATMAP_CELLS, draw_heatmap
 
 CONTEXT_DIM = 4
+
+BEST_COLOR, TAKEN_COLOR = (255, 255, 255), (220, 50, 40)  # of the best action and of the action that was taken
 
 
 class Landscape(nn.Module, ABC):
     """
     A function of context and action with values in [0, 1].
 
-    :param action_dim: Number of dimensions D of the action, each in [-1, 1]
+    :param action_dim: Number of dimensions of the action, each in [-1, 1]
     """
 
     def __init__(self, action_dim: int):
@@ -33,33 +35,38 @@ class Landscape(nn.Module, ABC):
         self.action_dim = action_dim
 
     def register_constants(self, constants: dict[str, np.ndarray]) -> None:
-        """:param constants: What is drawn once, by the names of the attributes that hold it as float32"""
+        """
+        Store arrays as float32 buffers.
+
+        :param constants: Values of the buffers, by name
+        """
         for name, values in constants.items():
             self.register_buffer(name, th.as_tensor(values, dtype=th.float32))
 
     @abstractmethod
     def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
-        :param contexts: In [-1, 1], (batch, CONTEXT_DIM)
-        :param actions: In [-1, 1], (batch, n_actions, action_dim)
-        :return: (batch, n_actions)
+        :param contexts: Contexts in [-1, 1], (batch, CONTEXT_DIM)
+        :param actions: Actions in [-1, 1], (batch, n_actions, action_dim)
+        :return: Value of each action in its context, (batch, n_actions)
         """
 
     @abstractmethod
     def best(self, contexts: th.Tensor) -> th.Tensor:
         """
-        :param contexts: In [-1, 1], (batch, CONTEXT_DIM)
-        :return: Actions of the greatest value, (batch, action_dim)
+        :param contexts: Contexts in [-1, 1], (batch, CONTEXT_DIM)
+        :return: An action of the greatest value in each context, (batch, action_dim)
         """
 
 
 class Peaks(Landscape):
     """
-    The highest of some Gaussian peaks whose places move with the context; the first has height 1, the others 0.3 to 0.9.
+    The maximum over several Gaussian peaks, whose centers move with the context. The first peak has height 1, the others have
+    heights from 0.3 to 0.9.
 
     :param action_dim: Number of dimensions of the action
     :param n_peaks: Number of peaks
-    :param rng: Draws their places, heights and widths
+    :param rng: Generator of the peaks' places, motions, heights and widths
     """
 
     place: th.Tensor
@@ -79,7 +86,10 @@ class Peaks(Landscape):
         self.register_constants(draws)
 
     def places(self, contexts: th.Tensor) -> th.Tensor:
-        """:return: Where the peaks are, (batch, n_peaks, action_dim)"""
+        """
+        :param contexts: Contexts in [-1, 1], (batch, CONTEXT_DIM)
+        :return: Centers of the peaks, (batch, n_peaks, action_dim)
+        """
         return 0.9 * th.tanh(self.place + th.einsum("bc,ckd->bkd", contexts, self.motion))
 
     def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
@@ -90,12 +100,13 @@ class Peaks(Landscape):
         return self.places(contexts)[:, 0]
 
 
-class Shifted(Landscape):
+class ShiftedFunction(Landscape):
     """
-    One of the test functions of global optimization, to be minimized there, whose optimum moves with the context.
+    A test function of global optimization whose optimum moves with the context. Test functions are minimized, so the value
+    is the negated function, scaled to [0, 1].
 
     :param action_dim: Number of dimensions of the action
-    :param rng: Draws how the optimum moves
+    :param rng: Generator of the optimum's place and motion
     """
 
     scale: float
@@ -111,16 +122,19 @@ class Shifted(Landscape):
     @abstractmethod
     def height(self, x: th.Tensor) -> th.Tensor:
         """
-        :param x: In the function's coordinates, (..., action_dim)
-        :return: Minus the function, scaled to [0, 1], (...)
+        :param x: Points in the function's own coordinates, (..., action_dim)
+        :return: The negated function, scaled to [0, 1], (...)
         """
 
     @abstractmethod
     def optimum(self) -> th.Tensor:
-        """:return: A best x, (action_dim,)"""
+        """:return: A minimizer of the function, in its own coordinates, (action_dim,)"""
 
     def shifts(self, contexts: th.Tensor) -> th.Tensor:
-        """:return: By how much the function is moved, in units of the action, (batch, action_dim)"""
+        """
+        :param contexts: Contexts in [-1, 1], (batch, CONTEXT_DIM)
+        :return: Translation of the function, in units of the action, (batch, action_dim)
+        """
         return 0.6 * th.tanh(self.place + contexts @ self.motion)
 
     def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
@@ -130,7 +144,7 @@ class Shifted(Landscape):
         return self.shifts(contexts) + self.optimum() / self.scale
 
 
-class Ackley(Shifted):
+class Ackley(ShiftedFunction):
     """Many small local optima on a funnel: 20 exp(-0.2 √mean x²) + exp(mean cos 2πx)."""
 
     scale = 32.768
@@ -143,7 +157,7 @@ class Ackley(Shifted):
         return th.zeros(self.action_dim)
 
 
-class Rastrigin(Shifted):
+class Rastrigin(ShiftedFunction):
     """A bowl with a regular grid of deep local optima: x² - 10 cos 2πx + 10, averaged over the dimensions."""
 
     scale = 5.12
@@ -156,10 +170,10 @@ class Rastrigin(Shifted):
         return th.zeros(self.action_dim)
 
 
-class Shubert(Shifted):
+class Shubert(ShiftedFunction):
     """
     Groups of narrow optima among hundreds of local ones: Σ_i i cos((i + 1) x + i), i = 1 … 5, averaged over the dimensions.
-    (The additive form: one of the best x in every dimension is best.)
+    This is the additive form, so the optimum has a best x in every dimension.
     """
 
     scale = 10.0
@@ -177,12 +191,13 @@ class Shubert(Shifted):
 
 class ItemPeaks(Landscape):
     """
-    Items in clusters; on every cluster there is a peak whose height moves with the context, and so does the best item.
+    Clusters of items with one Gaussian peak on each. The heights of the peaks change with the context, and so does the best
+    item.
 
-    :param embeddings: Of the items, (n_items, action_dim), in [-1, 1]
-    :param centers: Of the clusters, (n_clusters, action_dim)
+    :param embeddings: Embeddings of the items in [-1, 1], (n_items, action_dim)
+    :param centers: Centers of the clusters, (n_clusters, action_dim)
     :param width: Standard deviation of the peaks
-    :param rng: Draws how the heights move
+    :param rng: Generator of the heights and of how they change
     """
 
     items: th.Tensor
@@ -211,19 +226,29 @@ class ItemPeaks(Landscape):
         return self.items[values.argmax(dim=1)]
 
 
-TEST_FUNCTIONS: dict[str, type[Shifted]] = {"ackley": Ackley, "rastrigin": Rastrigin, "shubert": Shubert}
+TEST_FUNCTIONS: dict[str, type[ShiftedFunction]] = {"ackley": Ackley, "rastrigin": Rastrigin, "shubert": Shubert}
 LANDSCAPES = ("peaks", *TEST_FUNCTIONS)
 
 
 class LandscapeEnv(gym.Env[np.ndarray, Any]):
     """
-    One step per episode: a context is seen, and the action earns the landscape's value there.
+    A contextual bandit whose reward is a landscape.
+
+    **Actions**: a point in [-1, 1]^D, or an item that stands for the point of its embedding.
+
+    **Observations**: the context, 4 numbers in [-1, 1]. Every reset draws a new one, uniformly.
+
+    **Rewards**: the landscape's value at the context and the action, in [0, 1].
+
+    Every episode ends after one step (``terminated``); its last observation is the same context.
 
     :param landscape: The reward, as a function of context and action
-    :param action_space: The actions: a ``Box`` from -1 to 1, or an :class:`EmbeddedDiscrete` whose embeddings go from -1 to 1
-        in every dimension
-    :param render_mode: ``"rgb_array"``: an image of the landscape in this context along the first two dimensions of the
-        action, the others being those of the best action (white; the one taken is red); None: :meth:`render` returns None
+    :param action_space: A ``Box`` from -1 to 1, or an :class:`EmbeddedDiscrete` whose embeddings span [-1, 1] in every
+        dimension
+    :param render_mode: ``"rgb_array"``: a heatmap of the landscape in this context, (384, 384, 3) in uint8, along the first
+        two dimensions of the action, with the other dimensions fixed at the best action. A white square marks the best action,
+        a red one the action that was taken. None: :meth:`render` returns None
+    :raises ValueError: if the render mode is unknown
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's attribute)
@@ -238,10 +263,14 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.context = self.np_random.uniform(-1, 1, CONTEXT_DIM).astype(np.float32)
-        self.taken: np.ndarray | None = None
+        self.taken_action: np.ndarray | None = None
         return self.context.copy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """
+        :param action: Finite numbers, (action_dim,), or the index of an item
+        :raises ValueError: if the action has another shape, is not finite, or is no item
+        """
         space = self.action_space
         if isinstance(space, EmbeddedDiscrete):
             if not space.contains(action):
@@ -251,7 +280,7 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
             point = np.array(action, dtype=np.float32)
             if point.shape != space.shape or not np.isfinite(point).all():
                 raise ValueError(f"action={action!r} is not in {space}: it must be {space.shape[0]} finite numbers.")
-        self.taken = point
+        self.taken_action = point
         with th.no_grad():
             reward = self.landscape(th.from_numpy(self.context)[None], th.tensor(point[None, None])).item()
         return self.context.copy(), reward, True, False, {}
@@ -262,15 +291,17 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         with th.no_grad():
             context = th.from_numpy(self.context)[None]
             best = self.landscape.best(context)
-            actions = best.repeat(CELLS, CELLS, 1)
-            line = th.linspace(-1, 1, CELLS)
+            actions = best.repeat(HEATMAP_CELLS, HEATMAP_CELLS, 1)
+            line = th.linspace(-1, 1, HEATMAP_CELLS)
             actions[:, :, 0] = line
             if best.shape[1] > 1:
                 actions[:, :, 1] = line[:, None]
-            values = self.landscape(context, actions.flatten(0, 1)[None]).reshape(CELLS, CELLS)
-        points = [(best[0].numpy(), BEST)] + ([] if self.taken is None else [(self.taken, TAKEN)])
-        # With one dimension, a strip, in the middle of which the points are
-        return draw_map(values.numpy(), [(np.append(point, 0.0)[:2], colour) for point, colour in points])
+            values = self.landscape(context, actions.flatten(0, 1)[None]).reshape(HEATMAP_CELLS, HEATMAP_CELLS)
+        markers = [(best[0].numpy(), BEST_COLOR)]
+        if self.taken_action is not None:
+            markers.append((self.taken_action, TAKEN_COLOR))
+        # A landscape of one dimension is constant along y: its markers are drawn at y = 0
+        return draw_heatmap(values.numpy(), [(np.append(point, 0.0)[:2], color) for point, color in markers])
 
 
 def make_landscape(
@@ -281,14 +312,16 @@ def make_landscape(
     render_mode: str | None = None,
 ) -> LandscapeEnv:
     """
-    :param landscape: ``peaks``, ``ackley``, ``rastrigin`` or ``shubert``
+    Make a landscape over continuous actions.
+
+    :param landscape: ``"peaks"``, ``"ackley"``, ``"rastrigin"`` or ``"shubert"``
     :param action_dim: Number of dimensions of the action, at least 1
-    :param n_peaks: Number of peaks, at least 1
-    :param landscape_seed: Which of them: seed of their places and motions
+    :param n_peaks: Number of peaks of ``"peaks"``, at least 1
+    :param landscape_seed: Seed of the landscape, at least 0; it draws the places and motions of the optima
     :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
     :raises TypeError: if a number is not an integer
-    :raises ValueError: if one is too small, or the landscape unknown
+    :raises ValueError: if a number is too small, or the landscape or the render mode is unknown
     """
     check_choice("landscape", landscape, LANDSCAPES)
     check_integer("action_dim", action_dim, low=1)
@@ -307,14 +340,16 @@ def make_item_landscape(
     render_mode: str | None = None,
 ) -> LandscapeEnv:
     """
+    Make a landscape over items.
+
     :param n_items: Number of items, at least 2
     :param n_clusters: Number of clusters of items, at least 1
     :param action_dim: Number of dimensions of an embedding, at least 1
-    :param landscape_seed: Which landscape: seed of the items and of the heights' motion
+    :param landscape_seed: Seed of the landscape, at least 0; it draws the items, and the peaks' heights and how they change
     :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
     :raises TypeError: if a number is not an integer
-    :raises ValueError: if one is too small
+    :raises ValueError: if a number is too small, or the render mode is unknown
     """
     check_integer("n_items", n_items, low=2)
     check_integer("n_clusters", n_clusters, low=1)
@@ -324,7 +359,7 @@ def make_item_landscape(
     centers = rng.uniform(-0.8, 0.8, (n_clusters, action_dim))
     spread = 0.1
     embeddings = centers[rng.integers(n_clusters, size=n_items)] + rng.normal(0, spread, (n_items, action_dim))
-    # From -1 to 1 in every dimension, as the agents see them
+    # Agents scale embeddings to [-1, 1] in every dimension, so the landscape is defined on that scale
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)
     embeddings, centers = (2 * (points - low) / (high - low) - 1 for points in (embeddings, centers))
     reward = ItemPeaks(embeddings, centers, 4 * spread, rng)

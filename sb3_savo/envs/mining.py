@@ -1,4 +1,4 @@
-"""Mining Expedition (paper, §5 and §11.1): through a room full of mines to the goal, breaking mines with the right tools."""
+"""Mining Expedition (paper, §5 and §11.1): walk through a room to the goal, and break the mines on the way with tools."""
 
 import functools
 import itertools
@@ -13,13 +13,13 @@ from gymnasium.error import ResetNeeded
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.arguments import check_choice, check_integer
 
-# What a cell holds: a mine of the bottom categories 0 … 6 or of the top ones 7 … 14, nothing (as where one was broken), a wall
+# Contents of a cell: a mine of a bottom category 0 … 6 or a top category 7 … 14, nothing, or a wall
 N_BOTTOM, N_CATEGORIES = 7, 15
 FREE, WALL = N_CATEGORIES, N_CATEGORIES + 1
 N_MOVES, N_TOOLS = 4, 50
 MINE_PROBABILITY = 0.7
 
-# Cells are numbered row by row, walls included, so that every cell of the room has four neighbours
+# Cells are numbered row by row, walls included, so that every cell of the room has four neighbors
 SIZE = 8
 WIDTH = SIZE + 2
 START, GOAL = WIDTH + 1, WIDTH * SIZE + SIZE
@@ -33,33 +33,34 @@ LAMBDA_GOAL, N_MAX = 0.9, 100
 class MiningExpedition(gym.Env):
     """
     An agent walks from the top left of a room of 8 x 8 cells to the bottom right. Each other cell holds, with probability 0.7,
-    a mine of one of K = 15 categories, 7 bottom and 8 top ones. A tool works on the mine in front of the agent if that is of
-    the one category that the tool is for: it turns a bottom category into a top one, and breaks a top one.
+    a mine of one of K = 15 categories: 7 bottom and 8 top categories. A tool works on the mine in front of the agent if the
+    mine has the one category that the tool is for. It turns a bottom category into a top category, and breaks a top category.
 
-    **Actions**: 0 … 3 turn the agent right, down, left and up, and it takes a step if the cell there is free; 4 … 53 are the
-    tools, of which the first 15 are for the categories 0 … 14. Embeddings, (54, 4 + n_noise_dims): is it a tool, move / 3,
-    from / K, to / K (K is "broken"), with 0 for what it does not have; then noise, uniform in [-1, 1].
+    **Actions**: 0 … 3 turn the agent right, down, left and up, and move it one step if the cell there is free. 4 … 53 are the
+    tools; the first 15 tools are for the categories 0 … 14. Embeddings, (54, 4 + n_noise_dims): is it a tool, move / 3,
+    from / K, to / K (where K stands for "broken"), with 0 for entries that do not apply; then noise, uniform in [-1, 1].
 
     **Observations**: 23 numbers in [0, 1]: x / 7 and y / 7 from the top left, direction / 3, whether the cells to the right,
-    below, to the left and above are free, and the category of the mine in front, one-hot, of which the last is none (a free
-    cell or a wall).
+    below, to the left and above are free, and a one-hot vector of the category of the mine in front, whose last entry means
+    no mine (a free cell or a wall).
 
-    **Rewards**: Eq. 11. Its distance is the Manhattan distance to the goal ("gets closer"), whatever is on the way. Its number
-    of steps counts the one that reaches the goal; its N_max is 100, the time limit of ``MiningExpedition-v0`` (with a longer
-    one, reaching the goal would cost from step 112 on). The goal ends the episode; ``info["is_success"]`` says at every step
-    whether it was reached.
+    **Rewards**: Eq. 11. Its distance is the Manhattan distance to the goal, whatever is on the way. Its number of steps
+    includes the step that reaches the goal. Its N_max is 100, the time limit of ``MiningExpedition-v0``; with a longer time
+    limit, reaching the goal from step 112 on would give a negative reward.
+
+    Reaching the goal ends an episode (``terminated``). ``info["is_success"]`` says at every step whether it was reached.
 
     Every reset draws a new layout, from the generator that ``reset(seed=...)`` seeds; the agent faces right.
 
-    :param randomize_positions: Whether a layout draws positions and categories of the mines, or categories only, at positions
-        that ``items_seed`` fixes
+    :param randomize_positions: Whether a layout draws both positions and categories of the mines (True), or only the
+        categories, at positions that ``items_seed`` fixes (False)
     :param n_noise_dims: Number of dimensions of noise in the embeddings, at least 0
     :param items_seed: Seed of the tools and the noise, at least 0
     :param render_mode: ``"rgb_array"``: an image, (320, 320, 3) in uint8, with discs for bottom categories and diamonds for
-        top ones; ``"ansi"``: a string, with ``a`` … ``g`` for bottom categories, ``H`` … ``O`` for top ones, ``S`` for the
-        start and ``*`` for the goal; None: :meth:`render` returns None
+        top categories; ``"ansi"``: a string, with ``a`` … ``g`` for bottom categories, ``H`` … ``O`` for top categories, ``S``
+        for the start and ``*`` for the goal; None: :meth:`render` returns None
     :raises TypeError: if a number is not an integer
-    :raises ValueError: if a number is too small, or an argument is none of the values that it may take
+    :raises ValueError: if a number is too small, or an argument is not one of its choices
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 8}  # noqa: RUF012 (Gymnasium's attribute)
@@ -83,27 +84,27 @@ class MiningExpedition(gym.Env):
         self.action_space = EmbeddedDiscrete(items.embeddings)
         self.observation_space = spaces.Box(0.0, 1.0, (8 + N_CATEGORIES,), np.float32)
 
-        # The state: until the first reset, as at the end of an episode
-        self.cells = walled(np.full((SIZE, SIZE), FREE))
+        # Until the first reset, the state is that of a finished episode, so that a step raises ResetNeeded
+        self.cells = add_walls(np.full((SIZE, SIZE), FREE))
         self.position, self.direction, self.n_steps = GOAL, 0, 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        # The goal can always be reached: every category has a tool, and two at most break any mine. Even along the walls
-        # that makes no more than 14 steps, 13 mines with 2 tools each, and a turn: 41 actions.
+        # The goal can always be reached, because at most two tools break any mine. The way along the walls takes at most
+        # 41 actions: 14 steps, 2 tools for each of 13 mines, and a turn.
         has_mine = self._has_mine
         if self.randomize_positions:
             has_mine = self.np_random.random((SIZE, SIZE)) < MINE_PROBABILITY
-        self.cells = walled(np.where(has_mine, self.np_random.integers(N_CATEGORIES, size=(SIZE, SIZE)), FREE))
+        self.cells = add_walls(np.where(has_mine, self.np_random.integers(N_CATEGORIES, size=(SIZE, SIZE)), FREE))
         self.cells[START] = self.cells[GOAL] = FREE
         self.position, self.direction, self.n_steps = START, 0, 0
         return self._observation(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """
-        :param action: 0 … 53
-        :raises ValueError: if it is none of these
-        :raises ResetNeeded: if the goal has been reached, or there has been no reset yet
+        :param action: Index of the move or tool, 0 … 53
+        :raises ValueError: if there is no such action
+        :raises ResetNeeded: if the goal has been reached, or before the first reset
         """
         if not self.action_space.contains(action):
             raise ValueError(f"action={action!r} is not known: it must be an integer from 0 to {N_MOVES + N_TOOLS - 1}.")
@@ -133,39 +134,41 @@ class MiningExpedition(gym.Env):
 
     def _observation(self) -> np.ndarray:
         y, x = divmod(self.position, WIDTH)
-        around = [self.cells[self.position + offset] for offset in OFFSETS]
+        neighbors = [self.cells[self.position + offset] for offset in OFFSETS]
         obs = np.zeros(8 + N_CATEGORIES, dtype=np.float32)
         obs[:3] = (x - 1) / (SIZE - 1), (y - 1) / (SIZE - 1), self.direction / (N_MOVES - 1)
-        obs[3:7] = [cell == FREE for cell in around]
-        obs[7 + min(around[self.direction], FREE)] = 1.0
+        obs[3:7] = [cell == FREE for cell in neighbors]
+        obs[7 + min(neighbors[self.direction], FREE)] = 1.0
         return obs
 
     def solution(self) -> list[int]:
         """
-        The oracle: Dijkstra's algorithm over cells and directions. A move to a free cell turns and steps at once; a mine takes
-        its tools besides, and before them, unless the agent faces it already, a move that only turns. Which of a category's
-        tools is used does not matter: all take the mine one level up.
+        Find a shortest way to the goal: Dijkstra's algorithm over cells and directions.
 
-        :return: As few actions as lead from the current state to the goal (not always those of the highest return: a tool off
-            the way is rewarded too); none at the goal
+        A move to a free cell turns and steps at once. A mine must be broken first, which takes its tools and, unless the agent
+        faces it already, a move that only turns. The choice among the tools of a category does not matter: each one takes the
+        mine one level up.
+
+        :return: A shortest sequence of actions from the current state to the goal; empty at the goal. Its return is not always
+            the highest, because tools off the way are rewarded too.
         """
-        breaking: list[list[int]] = [[] for _ in range(FREE + 1)]
+        tools_to_break: list[list[int]] = [[] for _ in range(FREE + 1)]
         for category in reversed(range(N_CATEGORIES)):
-            breaking[category] = [N_MOVES + category, *breaking[self.tools[category][1]]]
+            tools_to_break[category] = [N_MOVES + category, *tools_to_break[self.tools[category][1]]]
         heap: list[tuple[int, int, int, list[int]]] = [(0, self.position, self.direction, [])]
-        done = set()
+        visited = set()
         while True:
             _, position, direction, actions = heappop(heap)
             if position == GOAL:
                 return actions
-            if (position, direction) in done:
+            if (position, direction) in visited:
                 continue
-            done.add((position, direction))
+            visited.add((position, direction))
             for move, offset in enumerate(OFFSETS):
                 cell = self.cells[position + offset]
                 if cell != WALL:
                     turn = [move] if cell != FREE and move != direction else []
-                    path = [*actions, *turn, *breaking[cell], move]
+                    path = [*actions, *turn, *tools_to_break[cell], move]
                     heappush(heap, (len(path), position + offset, move, path))
 
     def render(self) -> str | np.ndarray | None:
@@ -175,22 +178,23 @@ class MiningExpedition(gym.Env):
             symbols[self.position] = ">v<^"[self.direction]
             return "\n".join(" ".join(row) for row in np.reshape(symbols, (WIDTH, WIDTH)))
         if self.render_mode == "rgb_array":
-            return draw(self.cells, self.position, self.direction)
+            return draw_room(self.cells, self.position, self.direction)
         return None
 
 
 def distance_to_goal(position: int) -> int:
     """
     :param position: A cell of the room
-    :return: Its Manhattan distance to the goal; none is to the right of that, or below
+    :return: Its Manhattan distance to the goal
     """
+    # No cell of the room is to the right of the goal or below it
     return sum(divmod(GOAL - position, WIDTH))
 
 
-def walled(room: np.ndarray) -> list[int]:
+def add_walls(room: np.ndarray) -> list[int]:
     """
-    :param room: What the cells of the room hold, (8, 8)
-    :return: The same with walls around, row by row, 100 numbers
+    :param room: Contents of the room's cells, (8, 8)
+    :return: Contents of the room and the walls around it, row by row, 100 numbers
     """
     cells = np.full((WIDTH, WIDTH), WALL)
     cells[1:-1, 1:-1] = room
@@ -198,30 +202,31 @@ def walled(room: np.ndarray) -> list[int]:
 
 
 class Items(NamedTuple):
-    """What an ``items_seed`` fixes."""
+    """The constants that ``items_seed`` fixes."""
 
     tools: tuple[tuple[int, int], ...]
-    """50 times (from, to)"""
+    """(from, to) of each of the 50 tools"""
     has_mine: np.ndarray
-    """Positions of the mines for layouts without their own, (8, 8)"""
+    """Positions of the mines with ``randomize_positions=False``, (8, 8)"""
     embeddings: np.ndarray
-    """(54, 4 + n_noise_dims), float32"""
+    """Embeddings of the actions, (54, 4 + n_noise_dims), float32"""
 
 
 @functools.lru_cache
 def make_items(n_noise_dims: int, items_seed: int) -> Items:
     """
-    The noise is drawn last, so that nothing else depends on its dimensions.
+    Draw the tools, the mines' positions and the embeddings. The noise is drawn last, so that ``n_noise_dims`` does not change
+    anything else.
 
-    :param n_noise_dims: Number of irrelevant dimensions of the embeddings
-    :param items_seed: Seed
-    :return: The items, read-only: all environments of a process share them
+    :param n_noise_dims: Number of dimensions of noise in the embeddings
+    :param items_seed: Seed of all draws
+    :return: The items, in read-only arrays, because all environments of a process share them
     """
     rng = np.random.default_rng(items_seed)
     bottom, top = range(N_BOTTOM), range(N_BOTTOM, N_CATEGORIES)
     tools = [(category, int(rng.choice(top))) for category in bottom] + [(category, FREE) for category in top]
-    others = [pair for pair in itertools.product(bottom, top) if pair not in tools]
-    tools += [others[i] for i in rng.choice(len(others), N_TOOLS - len(tools), replace=False)]
+    unused = [pair for pair in itertools.product(bottom, top) if pair not in tools]
+    tools += [unused[i] for i in rng.choice(len(unused), N_TOOLS - len(tools), replace=False)]
     has_mine = rng.random((SIZE, SIZE)) < MINE_PROBABILITY
 
     embeddings = np.zeros((N_MOVES + N_TOOLS, 4 + n_noise_dims), dtype=np.float32)
@@ -234,21 +239,21 @@ def make_items(n_noise_dims: int, items_seed: int) -> Items:
     return Items(tuple(tools), has_mine, embeddings)
 
 
-# The picture
+# Rendering
 
 CELL_PIXELS, SUBPIXELS = 32, 4
 START_TILE, GOAL_TILE = WALL + 1, WALL + 2
 CATEGORY_COLORS = ("4e79a7", "f28e2b", "59a14f", "e15759", "b07aa1", "edc948", "76b7b2", "ff9da7")
 
 
-def draw(cells: list[int], position: int, direction: int) -> np.ndarray:
+def draw_room(cells: list[int], position: int, direction: int) -> np.ndarray:
     """
-    :param cells: What the cells hold, 100 numbers
+    :param cells: Contents of the cells, 100 numbers
     :param position: The agent's cell
     :param direction: The agent's direction
-    :return: The picture, (320, 320, 3), uint8
+    :return: An image, (320, 320, 3) in uint8
     """
-    tiles, agent, opacity = sprites()
+    tiles, agent, opacity = make_sprites()
     codes = np.array(cells)
     codes[[START, GOAL]] = START_TILE, GOAL_TILE
     picture = tiles[codes]
@@ -258,10 +263,10 @@ def draw(cells: list[int], position: int, direction: int) -> np.ndarray:
 
 
 @functools.lru_cache
-def sprites() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_sprites() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    :return: One tile per content of a cell, then the start's and the goal's, (19, 32, 32, 3); the agent facing right, and its
-        opacity, both (32, 32, 3)
+    :return: One tile per content of a cell, then one for the start and one for the goal, (19, 32, 32, 3); the agent facing
+        right, and its opacity, both (32, 32, 3)
     """
     side = np.linspace(-1, 1, CELL_PIXELS * SUBPIXELS)
     x, y = side, side[:, None]
@@ -298,14 +303,16 @@ def sprites() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         [(everywhere, "d3ecd0"), grid, (pole, "4a4438"), (flag, "2f9e44")],
     ]
     outline, body = arrow(0.85), arrow(0.68)
-    agent = paint([(outline, "ffffff"), (body, "1f2a44")])
-    return np.stack([paint(layer) for layer in layers]), agent, paint([(outline, "ffffff")]) / 255
+    agent = paint_tile([(outline, "ffffff"), (body, "1f2a44")])
+    return np.stack([paint_tile(layer) for layer in layers]), agent, paint_tile([(outline, "ffffff")]) / 255
 
 
-def paint(layers: list[tuple[np.ndarray, str]]) -> np.ndarray:
+def paint_tile(layers: list[tuple[np.ndarray, str]]) -> np.ndarray:
     """
-    :param layers: Masks, (128, 128), and what they are filled with (hexadecimal), one over the other, on black
-    :return: A smooth tile, (32, 32, 3)
+    Paint layers over one another on black, at four times the resolution of the tile to smooth its edges.
+
+    :param layers: A mask, (128, 128), and its hexadecimal color, for each layer
+    :return: The tile, (32, 32, 3)
     """
     canvas = np.zeros((CELL_PIXELS * SUBPIXELS, CELL_PIXELS * SUBPIXELS, 3), dtype=np.float32)
     for mask, color in layers:

@@ -1,7 +1,7 @@
 """
-Restricted actions (paper, §5 and §11.3.1): only actions within some balls have their effect.
+Restricted actions (paper, §5 and §11.3.1): only actions in a union of balls have an effect.
 
-The valid set of the paper's tasks is a mixture of balls in the unit cube, the same for every state and seed.
+In the paper's tasks, these balls are the same for every state and seed.
 """
 
 import math
@@ -18,17 +18,21 @@ class RestrictedAction(gym.Wrapper):
     """
     Replace every action outside a union of balls.
 
-    The balls lie in the unit cube, on which the action space is mapped affinely: 0 is its lower bound, 1 its upper. An
-    action is valid if its distance to a centre is strictly below that ball's radius. ``info["valid_action"]`` says of every
-    step whether the action was simulated as given.
+    **Actions**: unchanged. The action space is mapped affinely to the unit cube, where the balls lie: its lower bound to 0,
+    its upper bound to 1. An action is valid if its distance to the center of a ball is strictly below that ball's radius.
+
+    **Observations** and the end of an episode: unchanged. ``info["valid_action"]`` says at every step whether the action was
+    simulated as given.
+
+    **Rewards**: unchanged for valid actions; see ``invalid_reward`` for the others.
 
     :param env: An environment with a bounded ``Box`` action space
-    :param centers: Centres of the balls in the unit cube, (n_balls, action_dim)
+    :param centers: Centers of the balls in the unit cube, (n_balls, action_dim)
     :param radii: Radii of the balls, above 0; one number, or (n_balls,)
-    :param invalid_action: What is simulated in place of an invalid action, in the units of the action space; a number for
+    :param invalid_action: The action to simulate in place of an invalid one, in the units of the action space; one number for
         all dimensions, or an action
-    :param invalid_reward: Reward of a step whose action was invalid; None for the reward of what was simulated instead
-    :param exempt_first_step: Whether the first action of an episode is simulated whatever it is
+    :param invalid_reward: Reward of a step whose action was invalid; None for the reward of the simulated action
+    :param exempt_first_step: Whether to simulate the first action of an episode even if it is invalid
     :raises TypeError: if the action space is not a ``Box`` of floats
     :raises ValueError: if the action space is unbounded, the balls have wrong shapes or values, none of them reaches into
         the unit cube, or ``invalid_action`` is not in the action space
@@ -69,12 +73,12 @@ class RestrictedAction(gym.Wrapper):
             raise ValueError(f"invalid_action={invalid_action!r} is not in the action space {space}.")
         self.invalid_reward = invalid_reward
         self.exempt_first_step = exempt_first_step
-        self._first_step = True
+        self._is_first_step = True
 
     def is_valid(self, actions: np.ndarray) -> np.ndarray:
         """
-        :param actions: One action, or several along the first dimensions, in the units of the action space
-        :return: Whether each is in the valid set
+        :param actions: One action or an array of actions, in the units of the action space, (..., *shape of an action)
+        :return: Whether each action is valid, (...)
         """
         assert self.action_space.shape is not None
         actions = np.asarray(actions, dtype=float)
@@ -84,9 +88,11 @@ class RestrictedAction(gym.Wrapper):
 
     def coverage(self, n_samples: int = 100_000, seed: int = 0) -> float:
         """
+        Estimate the share of the action space that is valid.
+
         :param n_samples: Number of uniformly random actions
-        :param seed: Their seed
-        :return: Estimated share of the action space that is valid
+        :param seed: Seed of the random actions
+        :return: Share of valid actions, in [0, 1]
         """
         rng = np.random.default_rng(seed)
         valid = 0
@@ -96,13 +102,13 @@ class RestrictedAction(gym.Wrapper):
         return valid / n_samples
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        self._first_step = True
+        self._is_first_step = True
         return self.env.reset(**kwargs)
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        exempt = self.exempt_first_step and self._first_step
-        self._first_step = False
-        valid = exempt or bool(self.is_valid(action))
+        is_exempt = self.exempt_first_step and self._is_first_step
+        self._is_first_step = False
+        valid = is_exempt or bool(self.is_valid(action))
         obs, reward, terminated, truncated, info = self.env.step(action if valid else self.invalid_action.copy())
         if not valid and self.invalid_reward is not None:
             reward = self.invalid_reward
@@ -111,27 +117,29 @@ class RestrictedAction(gym.Wrapper):
 
 def paper_balls(action_dim: int) -> tuple[np.ndarray, float]:
     """
-    The paper's valid set: 33 balls per dimension, each of the volume (0.6 / 33) m with m = 3 for one dimension, 1.65 for
-    three, and 1 otherwise.
+    Draw the paper's valid set: 33 balls per dimension, each of volume (0.6 / 33) m, where m is 3 for one dimension, 1.65 for
+    three dimensions, and 1 otherwise.
 
     :param action_dim: Number of dimensions of the action space, D
-    :return: Centres, (33 D, D), and the radius of every ball
+    :return: Centers of the balls, (33 D, D), and their common radius
     """
     centers = np.random.RandomState(123).random_sample((33 * action_dim, action_dim))
     volume = 0.6 / 33 * {1: 3.0, 3: 1.65}.get(action_dim, 1.0)
-    unit_ball = math.pi ** (action_dim / 2) / math.gamma(action_dim / 2 + 1)
-    return centers, (volume / unit_ball) ** (1 / action_dim)
+    unit_ball_volume = math.pi ** (action_dim / 2) / math.gamma(action_dim / 2 + 1)
+    return centers, (volume / unit_ball_volume) ** (1 / action_dim)
 
 
 def make_restricted(env_id: str, invalid_reward: float | None = None, **kwargs: Any) -> RestrictedAction:
     """
-    One of Gymnasium's MuJoCo tasks with the paper's valid set. In place of an invalid action the pendulums get -1, except at
-    the first step of an episode, so that choosing invalid actions is no way to stand still; the others get 0.
+    Make one of Gymnasium's MuJoCo tasks with the paper's valid set.
 
-    :param env_id: Gymnasium's name of the task
-    :param invalid_reward: Reward of a step whose action was invalid; None for the reward of what was simulated instead
-        (the paper's text; the authors' code used -10)
-    :param kwargs: What the task takes
+    An invalid action is replaced by 0. In a pendulum task, invalid actions would then be a way to stand still. So -1 replaces
+    them there, except at the first step of an episode, which is exempt.
+
+    :param env_id: Gymnasium's ID of the task
+    :param invalid_reward: Reward of a step whose action was invalid. None, as in the paper's text, gives the reward of the
+        simulated action; the authors' code used -10
+    :param kwargs: Arguments of the task
     :return: The restricted task, without a time limit
     """
     env = gym.make(env_id, max_episode_steps=-1, disable_env_checker=True, **kwargs)

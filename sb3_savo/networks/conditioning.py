@@ -1,16 +1,23 @@
-"""Conditioning a network on the earlier actions a_<i: a summary of the list (§13.3) and its modulation (§13.4)."""
+"""
+Conditioning a network on the earlier actions a_<i: a summary of the list (§13.3) and its modulation (§13.4).
+
+DeepSets have NumPy twins in ``sb3_savo.acceleration``, which ``tests/acceleration/test_numpy_policy.py`` keeps equal.
+"""
+
+from typing import Literal
 
 import torch as th
 from torch import nn
 
-from sb3_savo.networks.stacked import ALL, StackedLinear, StackedMLP, like
+from sb3_savo.networks.stacked import ALL, StackedLinear, StackedMLP, expand_like
 
-SUMMARIZERS = ("deepset", "lstm", "transformer")
-MODULATIONS = ("film", "mlp")
-POOLS = ("mean", "max")
+Summarizer = Literal["deepset", "lstm", "transformer"]
+Modulation = Literal["film", "mlp"]
+Pool = Literal["mean", "max"]
 
-# DeepSets are evaluated for so many networks at once, with the actions that any of these sees
-GROUP_SIZE = 2
+# So many networks are summarized at once. A group computes every action that one of its networks sees for all of them, so
+# larger groups waste more work, and smaller ones make more calls.
+SUMMARIZER_GROUP_SIZE = 2
 
 
 class SetPool(nn.Module):
@@ -18,13 +25,15 @@ class SetPool(nn.Module):
     The DeepSet's pooling: the mean or the maximum over the elements that each network may see.
 
     :param n_networks: Number of networks; network i sees the first i + 1 elements
+    :param dim: Size of an element
     :param pool: ``mean`` or ``max``
     """
 
     visible: th.Tensor
 
-    def __init__(self, n_networks: int, pool: str):
+    def __init__(self, n_networks: int, dim: int, pool: Pool = "mean"):
         super().__init__()
+        self.output_dim = dim
         self.pool = pool
         self.register_buffer("visible", th.ones(n_networks, n_networks).tril().bool()[:, :, None, None], persistent=False)
 
@@ -46,10 +55,14 @@ class SequencePool(nn.Module):
 
     :param n_networks: Number of networks; network i sees the first i + 1 elements
     :param dim: Size of an element
+    :param pool: Not used: the sequence model replaces the pooling
     """
 
-    def __init__(self, n_networks: int, dim: int):
+    outputs_per_dim = 1
+
+    def __init__(self, n_networks: int, dim: int, pool: Pool = "mean"):
         super().__init__()
+        self.output_dim = self.outputs_per_dim * dim
         self.models = nn.ModuleList(self.make_model(dim) for _ in range(n_networks))
 
     def make_model(self, dim: int) -> nn.Module:
@@ -77,6 +90,8 @@ class SequencePool(nn.Module):
 class LSTMPool(SequencePool):
     """A 2-layer bidirectional LSTM; the last hidden states of both directions."""
 
+    outputs_per_dim = 2
+
     def make_model(self, dim: int) -> nn.Module:
         return nn.LSTM(dim, dim, num_layers=2, bidirectional=True)
 
@@ -95,7 +110,15 @@ class TransformerPool(SequencePool):
         return model(elements).mean(dim=0)
 
 
-class Summarizer(nn.Module):
+# A summarizer is one entry here: a class with the constructor of :class:`SetPool` and an ``output_dim``
+POOLINGS: dict[Summarizer, type[SetPool | SequencePool]] = {
+    "deepset": SetPool,
+    "lstm": LSTMPool,
+    "transformer": TransformerPool,
+}
+
+
+class StackedSummarizer(nn.Module):
     """
     Summaries of the earlier actions, one summarizer per network (§13.3): a 2-layer MLP on every (s, a_j), a pooling
     over j < i, and a 2-layer MLP.
@@ -103,7 +126,7 @@ class Summarizer(nn.Module):
     :param n_networks: Number of networks; network i (from 0) is conditioned on the first i + 1 actions
     :param features_dim: Size of the state's features
     :param action_dim: Size of an action
-    :param summarizer: What pools: ``deepset``, ``lstm`` or ``transformer``
+    :param summarizer: How the elements are pooled: ``deepset``, ``lstm`` or ``transformer``
     :param pool: The DeepSet's pooling, ``mean`` or ``max``
     :param hidden_dim: Size of the hidden layers
     :param summary_dim: Size of the summary
@@ -114,26 +137,19 @@ class Summarizer(nn.Module):
         n_networks: int,
         features_dim: int,
         action_dim: int,
-        summarizer: str = "deepset",
-        pool: str = "mean",
+        summarizer: Summarizer = "deepset",
+        pool: Pool = "mean",
         hidden_dim: int = 64,
         summary_dim: int = 16,
     ):
         super().__init__()
         self.n_networks = n_networks
-        # The first layer on (s, a_j), in two parts: that of s is the same for every j
+        # The first layer on (s, a_j) in two parts, since the part of s is equal for every j
         self.state = StackedLinear(n_networks, features_dim, hidden_dim)
         self.action = StackedLinear(n_networks, action_dim, hidden_dim)
         self.element = StackedLinear(n_networks, hidden_dim, hidden_dim)
-        self.pool: nn.Module
-        if summarizer == "deepset":
-            self.pool = SetPool(n_networks, pool)
-        elif summarizer == "lstm":
-            self.pool = LSTMPool(n_networks, hidden_dim)
-        else:
-            self.pool = TransformerPool(n_networks, hidden_dim)
-        pooled_dim = 2 * hidden_dim if summarizer == "lstm" else hidden_dim
-        self.head = StackedMLP(n_networks, pooled_dim, summary_dim, [hidden_dim])
+        self.pool = POOLINGS[summarizer](n_networks, hidden_dim, pool)
+        self.head = StackedMLP(n_networks, self.pool.output_dim, summary_dim, [hidden_dim])
 
     def forward(self, features: th.Tensor, actions: th.Tensor, nets: slice = ALL) -> th.Tensor:
         """
@@ -145,11 +161,11 @@ class Summarizer(nn.Module):
         networks = range(self.n_networks)[nets]
         state = self.state(features.expand(len(networks), -1, -1), nets).unsqueeze(1)
         pooled = []
-        for start in range(0, len(networks), GROUP_SIZE):
-            of_group = state[start : start + GROUP_SIZE]
-            group = slice(networks.start + start, networks.start + start + len(of_group))
-            seen = actions[:, : group.stop].transpose(0, 1).expand(len(of_group), -1, -1, -1)
-            elements = self.element((of_group + self.action(seen, group)).relu(), group).relu()
+        for start in range(0, len(networks), SUMMARIZER_GROUP_SIZE):
+            group_states = state[start : start + SUMMARIZER_GROUP_SIZE]
+            group = slice(networks.start + start, networks.start + start + len(group_states))
+            seen = actions[:, : group.stop].transpose(0, 1).expand(len(group_states), -1, -1, -1)
+            elements = self.element((group_states + self.action(seen, group)).relu(), group).relu()
             pooled.append(self.pool(elements, group))
         return self.head(pooled[0] if len(pooled) == 1 else th.cat(pooled), nets)
 
@@ -165,7 +181,7 @@ class ConditionedMLP(nn.Module):
     :param features_dim: Size of the state's features, for the summarizer
     :param action_dim: Size of an action
     :param activation_fn: Activation function
-    :param layer_norm: Whether to normalise every hidden layer
+    :param layer_norm: Whether to normalize every hidden layer
     :param condition_on_previous: False for networks that ignore the earlier actions (the paper's "- Previous Actions")
     :param summarizer: ``deepset``, ``lstm`` or ``transformer``
     :param modulation: ``film``: h·γ(z) + β(z) after each hidden activation; ``mlp``: z concatenated to the input
@@ -184,9 +200,9 @@ class ConditionedMLP(nn.Module):
         activation_fn: type[nn.Module] = nn.ReLU,
         layer_norm: bool = False,
         condition_on_previous: bool = True,
-        summarizer: str = "deepset",
-        modulation: str = "film",
-        pool: str = "mean",
+        summarizer: Summarizer = "deepset",
+        modulation: Modulation = "film",
+        pool: Pool = "mean",
         summary_dim: int = 16,
     ):
         super().__init__()
@@ -194,7 +210,7 @@ class ConditionedMLP(nn.Module):
         self.modulation = modulation
         self.summarizer = None
         if condition_on_previous:
-            self.summarizer = Summarizer(
+            self.summarizer = StackedSummarizer(
                 n_networks, features_dim, action_dim, summarizer=summarizer, pool=pool, summary_dim=summary_dim
             )
         used_dim = summary_dim if condition_on_previous else 0
@@ -221,4 +237,4 @@ class ConditionedMLP(nn.Module):
         summary = self.summarizer(features, actions, nets)
         if self.modulation == "film":
             return self.net(x, nets, summary)
-        return self.net(th.cat([x, like(x, summary).expand(*x.shape[:-1], -1)], dim=-1), nets)
+        return self.net(th.cat([x, expand_like(x, summary).expand(*x.shape[:-1], -1)], dim=-1), nets)

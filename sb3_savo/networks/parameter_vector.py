@@ -1,22 +1,20 @@
-"""All parameters of a network in one vector, so that an optimizer or a target network is one pass over one tensor."""
+"""All parameters of a network in one vector, so that an optimizer or a target network makes one pass over one tensor."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.policies import BaseModel
 from torch import nn
 
-# A parameter begins at a multiple of so many numbers: of a cache line
+# A parameter begins at a multiple of so many numbers, the size of a cache line
 ALIGNMENT = 16
 
 
-class FlatParameters:
+class ParameterVector:
     """
-    One vector, of which the given parameters are views from then on: what changes it in place changes them.
+    Store the given parameters in one vector. Each becomes a view of it, so an in-place update of the vector updates them all.
 
-    Optimizers that treat every number on its own (Adam, AdamW, RMSprop, SGD, …) do to the vector what they would do to the
-    parameters.
+    Element-wise optimizers (Adam, AdamW, RMSprop, SGD, …) change the vector as they would change the parameters.
 
     :param parameters: Parameters of one data type, on one device
     """
@@ -42,7 +40,7 @@ class FlatParameters:
     def views(self, vector: th.Tensor) -> list[th.Tensor]:
         """
         :param vector: (size,)
-        :return: Its parts, in the shapes of the parameters
+        :return: The vector's parts, in the shapes of the parameters
         """
         places = zip(self.parameters, self.starts, strict=True)
         return [vector.narrow(0, start, parameter.numel()).view(parameter.shape) for parameter, start in places]
@@ -52,9 +50,9 @@ class FlatParameters:
     ) -> th.Tensor:
         """
         :param loss: A scalar
-        :param max_norm: Where the gradient is longer than this, it is scaled down, as by ``clip_grad_norm_``
-        :param parameters: What stands for the parameters in the loss's computation; None for themselves
-        :return: Its gradient with respect to the vector, (size,); zero for what the loss does not depend on
+        :param max_norm: A longer gradient is scaled down to this norm, as by ``clip_grad_norm_``; None for no limit
+        :param parameters: The tensors that replace the parameters in the loss's computation; None for the parameters
+        :return: The loss's gradient with respect to the vector, (size,); zero for a parameter that the loss does not use
         """
         wanted = self.parameters if parameters is None else parameters
         parts = []
@@ -70,16 +68,3 @@ class FlatParameters:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.bind()
-
-
-def flatten(network: BaseModel) -> FlatParameters:
-    """
-    :param network: A network
-    :return: The vector of its own parameters, ``network.flat``: of those that learn, but for another's features extractor
-    """
-    not_own = set()
-    if getattr(network, "share_features_extractor", False) and network.features_extractor is not None:
-        not_own = {id(parameter) for parameter in network.features_extractor.parameters()}
-    flat = FlatParameters(p for p in network.parameters() if p.requires_grad and id(p) not in not_own)
-    network.flat = flat  # type: ignore[assignment]
-    return flat

@@ -13,14 +13,14 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 class GaussianActors(Actors):
-    """Actors that know nothing of one another, each with a mean and a standard deviation per dimension of the action."""
+    """Actors that do not see each other's actions, each with a mean and a standard deviation per dimension of the action."""
 
     outputs_per_dim = 2
 
     def distribution(self, obs: PyTorchObs) -> tuple[th.Tensor, th.Tensor]:
         """
         :param obs: Observations, (batch, ...)
-        :return: Means and standard deviations of what tanh squashes, (batch, n_actors, action_dim) each
+        :return: Means and standard deviations before tanh, (batch, n_actors, action_dim) each
         """
         return gaussian(self.outputs(obs))
 
@@ -34,7 +34,7 @@ class GaussianActors(Actors):
 
 def gaussian(outputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """
-    :param outputs: What a network returns: means and the logarithms of standard deviations, (..., 2 * action_dim)
+    :param outputs: A network's outputs: means and the logarithms of standard deviations, (..., 2 * action_dim)
     :return: Means and standard deviations, (..., action_dim) each
     """
     mean, log_std = outputs.chunk(2, dim=-1)
@@ -45,7 +45,7 @@ def sample(mean: th.Tensor, std: th.Tensor) -> th.Tensor:
     """
     :param mean: (...)
     :param std: (...)
-    :return: Samples before tanh, with their gradient to mean and standard deviation (reparametrized), (...)
+    :return: Reparametrized samples before tanh, with a gradient to mean and standard deviation, (...)
     """
     return Normal(mean, std, validate_args=False).rsample()
 
@@ -63,12 +63,14 @@ def log_prob(mean: th.Tensor, std: th.Tensor, samples: th.Tensor) -> th.Tensor:
 
 def entropy(std: th.Tensor, actions: th.Tensor) -> th.Tensor:
     """
-    The entropy of a squashed Gaussian: that of the Gaussian, and the mean of log(1 - a²) over its actions, here of one.
-    (It needs the action only, where its log density needs the sample before tanh, which float32 loses near ±1.)
+    The entropy of a squashed Gaussian, estimated by one action: the entropy of the Gaussian plus log(1 - a²).
+
+    Unlike the log density, this estimate does not need the sample before tanh, which cannot be recovered from the action near
+    ±1 in float32.
 
     :param std: (..., action_dim)
     :param actions: Samples after tanh, (..., action_dim)
     :return: An unbiased estimate, (...)
     """
-    of_gaussian = 0.5 + 0.5 * math.log(2 * math.pi) + std.log()
-    return (of_gaussian + th.log(1 - actions.square() + 1e-6)).sum(dim=-1)
+    gaussian_entropy = 0.5 + 0.5 * math.log(2 * math.pi) + std.log()
+    return (gaussian_entropy + th.log(1 - actions.square() + 1e-6)).sum(dim=-1)

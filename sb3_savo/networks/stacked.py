@@ -1,6 +1,11 @@
-"""Several networks of one shape as one stack of weights, evaluated in one batched matrix product."""
+"""
+Several networks of one shape as one stack of weights, evaluated in one batched matrix product.
+
+These networks have NumPy twins in ``sb3_savo.acceleration``, which ``tests/acceleration/test_numpy_policy.py`` keeps equal.
+"""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch as th
 from torch import nn
@@ -8,8 +13,10 @@ from torch.nn import functional as F
 
 ALL = slice(None)
 
-# Under autocast, layers of fewer weights stay in float32: their casts would cost more than they gain
-LARGE = 2**14
+Init = Literal["orthogonal", "xavier", "random", "add"]
+
+# Under autocast, smaller layers stay in float32, since casting them to bfloat16 would cost more time than it saves
+MIN_BFLOAT16_WEIGHTS = 2**14
 
 
 class StackedLinear(nn.Module):
@@ -18,14 +25,13 @@ class StackedLinear(nn.Module):
 
     :param n_networks: Number of layers in the stack
     :param input_dim: Number of inputs of each
-    :param output_dims: Number of outputs of each; several numbers for as many layers on the same inputs, whose outputs are
-        side by side
+    :param output_dims: Number of outputs of each; pass several to place several layers side by side on the same input
     """
 
     def __init__(self, n_networks: int, input_dim: int, *output_dims: int):
         super().__init__()
         self.output_dims = output_dims
-        self.is_large = input_dim * sum(output_dims) >= LARGE
+        self.is_large = input_dim * sum(output_dims) >= MIN_BFLOAT16_WEIGHTS
         self.weight = nn.Parameter(th.empty(n_networks, input_dim, sum(output_dims)))
         self.bias = nn.Parameter(th.zeros(n_networks, sum(output_dims)))
         for matrix in self.matrices():
@@ -52,10 +58,10 @@ class StackedLinear(nn.Module):
 
 class StackedLayerNorm(nn.Module):
     """
-    ``n_networks`` layer normalisations, each with a scale 1 + ``weight`` and a shift ``bias`` of its own, zero at first.
+    ``n_networks`` layer normalizations, each with a scale 1 + ``weight`` and a shift ``bias`` of its own, zero at first.
 
-    :param n_networks: Number of normalisations in the stack
-    :param dim: Number of units normalised together
+    :param n_networks: Number of normalizations in the stack
+    :param dim: Number of units normalized together
     """
 
     def __init__(self, n_networks: int, dim: int):
@@ -70,7 +76,9 @@ class StackedLayerNorm(nn.Module):
         :return: (n, ..., batch, dim)
         """
         normalized = F.layer_norm(x, x.shape[-1:])
-        return th.addcmul(like(x, self.bias[nets].unsqueeze(1)), like(x, 1 + self.weight[nets].unsqueeze(1)), normalized)
+        return th.addcmul(
+            expand_like(x, self.bias[nets].unsqueeze(1)), expand_like(x, 1 + self.weight[nets].unsqueeze(1)), normalized
+        )
 
 
 class StackedFiLM(nn.Module):
@@ -103,14 +111,14 @@ class StackedMLP(nn.Module):
     """
     ``n_networks`` multi-layer perceptrons of one shape.
 
-    Each hidden layer is linear, (layer normalisation,) activation, (feature-wise linear modulation).
+    Each hidden layer is linear, layer normalization (optional), activation, feature-wise linear modulation (optional).
 
     :param n_networks: Number of networks in the stack
     :param input_dim: Number of inputs of each
     :param output_dim: Number of outputs of each
     :param net_arch: Sizes of the hidden layers
     :param activation_fn: Activation function
-    :param layer_norm: Whether to normalise every hidden layer
+    :param layer_norm: Whether to normalize every hidden layer
     :param film_dim: Size of the summary that modulates every hidden activation; 0 for no modulation
     """
 
@@ -147,32 +155,32 @@ class StackedMLP(nn.Module):
             x = self.activation(x)
             if modulations is not None:
                 gamma, beta = modulations[i]
-                x = th.addcmul(like(x, beta), like(x, 1 + gamma), x)
+                x = th.addcmul(expand_like(x, beta), expand_like(x, 1 + gamma), x)
         return self.output(x, nets)
 
 
-def like(x: th.Tensor, values: th.Tensor) -> th.Tensor:
+def expand_like(x: th.Tensor, values: th.Tensor) -> th.Tensor:
     """
     :param x: (n, ..., batch, dim)
-    :param values: The same for all that is between, (n, batch, dim) or (n, 1, dim)
-    :return: The values, which broadcast with x
+    :param values: Values that are constant over the middle dimensions, (n, batch, dim) or (n, 1, dim)
+    :return: The values in a shape that broadcasts with x
     """
     while values.dim() < x.dim():
         values = values.unsqueeze(1)
     return values
 
 
-def initialize_weights(module: nn.Module, scheme: str, output_layers: list[StackedLinear]) -> None:
+def initialize_weights(module: nn.Module, scheme: Init, output_layers: list[StackedLinear]) -> None:
     """
-    Initialise every stacked linear layer of a module by one of the paper's schemes (§14.7); biases are left alone.
+    Initialize every stacked linear layer of a module by one of the paper's schemes (§14.7); biases are left alone.
 
     ``orthogonal`` gives the hidden layers orthogonal weights and shrinks the output layers by 1e-3, so that
     proposals start near the middle of the action space; ``xavier`` is Glorot's uniform; ``random`` is N(0, 1);
     ``add`` is ``xavier`` plus 0.5 N(0, 1).
 
-    :param module: The module whose layers are initialised
-    :param scheme: One of :data:`INITS`
-    :param output_layers: Those of its layers that are a network's last
+    :param module: The module whose layers are initialized
+    :param scheme: How to initialize the weights
+    :param output_layers: The module's output layers
     """
     for layer in module.modules():
         if not isinstance(layer, StackedLinear):
@@ -186,6 +194,3 @@ def initialize_weights(module: nn.Module, scheme: str, output_layers: list[Stack
                 nn.init.xavier_uniform_(weight)
                 if scheme == "add":
                     weight.add_(th.randn_like(weight), alpha=0.5)
-
-
-INITS = ("orthogonal", "xavier", "random", "add")

@@ -1,31 +1,32 @@
 """SAVO: Successive Actors for Value Optimization."""
 
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Unpack
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch.nn import functional as F
 
-from sb3_savo.arguments import check_choice, check_integer, check_number
-from sb3_savo.common.maximizer import Batch, MaximizerAlgorithm
-from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.arguments import Check, check_choice, check_flag, check_integer, check_number
+from sb3_savo.common.arguments import MaximizerArguments, SearchRange
+from sb3_savo.common.buffers import Batch
+from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
 from sb3_savo.networks.chain import ActorChain
-from sb3_savo.networks.conditioning import MODULATIONS, SUMMARIZERS
-from sb3_savo.networks.stacked import INITS
+from sb3_savo.networks.conditioning import Modulation, Summarizer
+from sb3_savo.networks.stacked import Init
 from sb3_savo.savo.policies import (
     LEARNED_SURROGATES,
     CnnPolicy,
     MlpPolicy,
     MultiInputPolicy,
     SAVOPolicy,
+    Surrogate,
 )
 from sb3_savo.savo.surrogates import Surrogates
 
 # tanh(2) is 0.96, and its slope there 0.07
-LIVE_RANGE = 2.0
-
-SURROGATES = ("approximate", "exact", "hybrid", None)
+TANH_LINEAR_RANGE = 2.0
 
 
 class SAVO(MaximizerAlgorithm):
@@ -38,25 +39,20 @@ class SAVO(MaximizerAlgorithm):
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
-    :param surrogate: What the later actors ascend: ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9);
-        ``"exact"``: Ψ_i itself, which is flat below the anchors (Eq. 7; the paper's "- Approximation"); ``"hybrid"``: Ψ_i
-        where it is above them, and Ψ̂_i where it is flat, the best in ``benchmarks.landscapes``; None: Q, like the first actor
+    :param surrogate: The objective of the later actors. ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9).
+        ``"exact"``: Ψ_i, which is flat below the anchors (Eq. 7; the paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is
+        above the anchors, and Ψ̂_i where it is flat; the best in ``benchmarks.landscapes``. None: Q, like the first actor.
     :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
     :param modulation: How the summary enters a network (§13.4): ``"film"``, or ``"mlp"`` for concatenation to its input
     :param condition_on_previous: Whether actors and surrogates see the earlier actions (False: "- Previous Actions")
     :param joint_action: Let one actor propose all ``n_actors`` actions at once ("+ Joint Action")
     :param init: Initial weights of actors and surrogates (§14.7): ``"orthogonal"``, ``"xavier"``, ``"random"`` or ``"add"``
-    :param saturation_penalty: Weight in the actors' loss of how far the later actors' outputs are beyond the live range of
-        tanh, at least 0; 0 is the paper's. Where a surrogate is flat, nothing else holds an actor back from drifting into
-        a corner of the action space, from which no gradient leads back.
-    :param kwargs: What all our algorithms take, by name, see :class:`MaximizerAlgorithm`: SB3's ``learning_rate``,
-        ``buffer_size``, ``learning_starts``, ``batch_size``, ``tau``, ``gamma``, ``train_freq``, ``gradient_steps``,
-        ``action_noise``, ``replay_buffer_class``, ``replay_buffer_kwargs``, ``optimize_memory_usage``, ``n_steps``,
-        ``policy_delay``, ``target_policy_noise`` ("+ Action Smoothing"), ``target_noise_clip``, ``stats_window_size``,
-        ``tensorboard_log``, ``policy_kwargs`` (see :class:`SAVOPolicy`), ``verbose``, ``seed``, ``device``; and
-        ``qf_learning_rate`` (of critics and surrogates), ``max_grad_norm``, ``exploration_noise``,
-        ``exploration_noise_std``, ``exploration_noise_scale``, ``selection_epsilon``, ``q_smoothing``, ``nearest``
+    :param saturation_penalty: Weight of a penalty on outputs of the later actors in the flat part of tanh, at least 0; the
+        paper has none (0). Where a surrogate is flat, nothing else keeps an actor from drifting into a corner of the action
+        space, where tanh has no gradient that leads back.
+    :param kwargs: The arguments of :class:`MaximizerAlgorithm`, by name
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :raises TypeError: if an argument has the wrong type, or the policy or the action space is of the wrong kind
     :raises ValueError: if an argument is out of its range, or the action space is unbounded
@@ -67,7 +63,17 @@ class SAVO(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    policy_class_required: ClassVar[type[MaximizerPolicy]] = SAVOPolicy
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "n_actors": partial(check_integer, low=1),
+        "surrogate": partial(check_choice, choices=Surrogate),
+        "summarizer": partial(check_choice, choices=Summarizer),
+        "modulation": partial(check_choice, choices=Modulation),
+        "condition_on_previous": check_flag,
+        "joint_action": check_flag,
+        "init": partial(check_choice, choices=Init),
+        "saturation_penalty": check_number,
+    }
+    search_space: ClassVar[dict[str, SearchRange]] = {"n_actors": (2, 10)}
     policy: SAVOPolicy
     actor: ActorChain
     actor_target: ActorChain
@@ -77,27 +83,20 @@ class SAVO(MaximizerAlgorithm):
         self,
         policy: str | type[SAVOPolicy],
         env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
         *,
         n_actors: int = 3,
-        surrogate: str | None = "approximate",
-        summarizer: str = "deepset",
-        modulation: str = "film",
+        surrogate: Surrogate = "approximate",
+        summarizer: Summarizer = "deepset",
+        modulation: Modulation = "film",
         condition_on_previous: bool = True,
         joint_action: bool = False,
-        init: str = "orthogonal",
+        init: Init = "orthogonal",
         saturation_penalty: float = 0.0,
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_actors", n_actors, low=1)
-        check_choice("surrogate", surrogate, SURROGATES)
-        check_choice("summarizer", summarizer, SUMMARIZERS)
-        check_choice("modulation", modulation, MODULATIONS)
-        check_choice("condition_on_previous", condition_on_previous, (True, False))
-        check_choice("joint_action", joint_action, (True, False))
-        check_choice("init", init, INITS)
-        check_number("saturation_penalty", saturation_penalty)
-        super().__init__(policy, env, **kwargs)
+        super().__init__(policy, env, learning_rate, **kwargs)
         self.n_actors = n_actors
         self.surrogate = surrogate
         self.summarizer = summarizer
@@ -115,24 +114,12 @@ class SAVO(MaximizerAlgorithm):
         return self.n_actors
 
     @property
-    def n_ascending_q(self) -> int:
+    def n_q_actors(self) -> int:
         return 1 if self.surrogate == "approximate" else self.n_actors
 
     @property
-    def learns_from_candidates(self) -> bool:
-        return super().learns_from_candidates or (self.surrogate in LEARNED_SURROGATES and self.n_actors > 1)
-
-    def _own_policy_arguments(self) -> dict[str, Any]:
-        return {
-            **super()._own_policy_arguments(),
-            "n_actors": self.n_actors,
-            "surrogate": self.surrogate,
-            "summarizer": self.summarizer,
-            "modulation": self.modulation,
-            "condition_on_previous": self.condition_on_previous,
-            "joint_action": self.joint_action,
-            "init": self.init,
-        }
+    def stores_candidates(self) -> bool:
+        return super().stores_candidates or (self.surrogate in LEARNED_SURROGATES and self.n_actors > 1)
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         # Sample N transitions (s, a, {â_i}, r, s') from B
@@ -142,78 +129,76 @@ class SAVO(MaximizerAlgorithm):
 
             # Update Ψ̂_i with Eq. 8
             if self.surrogates is not None:
-                surrogate_loss = self.descend("surrogates", self.surrogate_loss, batch)
+                surrogate_loss = self.updater.step("surrogates", self.surrogate_loss, batch)
                 # §14.5: the surrogates' error as a share of the mean Bellman error of a critic
-                self.record("surrogate_error_pct", 100 * surrogate_loss / (critic_loss / self.critic.n_critics))
+                bellman_error = critic_loss / self.critic.n_critics
+                self.updater.record("surrogate_error_pct", 100 * surrogate_loss / bellman_error)
 
             # Delayed policy updates
             if self.policy_is_due:
                 # Update actor μ with Eq. 3 and actors ν_i with Eq. 9
-                self.descend("actor", self.actor_loss, batch)
-                self.sync_targets()
+                self.updater.step("actor", self.actor_loss, batch)
+                self.updater.sync_targets(self.tau)
 
-    def surrogate_loss(self, batch: Batch) -> th.Tensor:
+    def surrogate_loss(self, batch: Batch) -> LossAndMetrics:
         """
         The surrogates' imitation of Ψ_i at the taken action and at the i-th stored proposal (Eq. 8), averaged over
         states, surrogates and both actions.
 
         :param batch: Transitions; without stored candidates, the current actors propose some
-        :return: A scalar
+        :return: A scalar, and no metrics
         """
         assert self.surrogates is not None
+        taken = batch.actions.unsqueeze(1)
         with th.no_grad():
-            candidates, actions = self.proposed(batch)
-            proposed = candidates[:, 1:].transpose(0, 1)
-            at = th.stack([batch.actions.expand_as(proposed), proposed], dim=1)
-            q_values = self.min_q_values(batch.observations, th.cat([batch.actions.unsqueeze(1), actions], dim=1))
+            candidates, actions = self.proposals(batch)
+            q_values = self.min_q_values(batch.observations, th.cat([taken, actions], dim=1))
             q_taken, q_candidates = q_values[:, :1], q_values[:, 1:]
             thresholds = anchor_thresholds(q_candidates)
-            targets = th.stack([th.maximum(q_taken, thresholds).T, th.maximum(q_candidates[:, 1:], thresholds).T], dim=1)
-        psi = self.surrogates(batch.observations, candidates[:, :-1], at)
-        loss = F.mse_loss(psi, targets)
-        self.record("surrogate_loss", loss)
-        return loss
+            # Ψ_i(s, a) and Ψ_i(s, â_i), (batch, n_actors - 1, 2)
+            targets = th.stack([th.maximum(q_taken, thresholds), th.maximum(q_candidates[:, 1:], thresholds)], dim=2)
+        anchors, proposed = candidates[:, :-1], candidates[:, 1:]
+        psi = self.surrogates(batch.observations, anchors, th.stack([taken.expand_as(proposed), proposed], dim=2))
+        return F.mse_loss(psi, targets), {}
 
-    def actor_loss(self, batch: Batch) -> th.Tensor:
+    def actor_loss(self, batch: Batch) -> LossAndMetrics:
         """
         Minus the first actor's Q (Eq. 3) and minus the later actors' surrogates (Eq. 9), averaged over states. Every actor
         has a gradient through its own action only: the anchors are constants.
 
         :param batch: Transitions, of which the observations are used
-        :return: A scalar
+        :return: A scalar, and the share of actor outputs in the flat part of tanh
         """
         obs = batch.observations
         anchors, pre_activations = self.actor.propose_detached(obs)
         proposals = pre_activations.tanh()
         if self.surrogate is None or self.n_actors == 1:
-            ascended = self.policy.ascended_q(obs, proposals)
+            objectives = self.policy.actor_objective(obs, proposals)
         else:
-            q_values = self.policy.ascended_q(obs, proposals[:, :1])
-            ascended = th.cat([q_values, self.ascended_surrogates(obs, anchors, proposals)], dim=1)
-        loss = -ascended.mean(dim=0).sum()
+            q_values = self.policy.actor_objective(obs, proposals[:, :1])
+            objectives = th.cat([q_values, self.surrogate_values(obs, anchors, proposals)], dim=1)
+        loss = -objectives.mean(dim=0).sum()
         if self.saturation_penalty > 0 and self.n_actors > 1:
-            loss += self.saturation_penalty * saturation(pre_activations[:, 1:])
-        self.record("actor_loss", loss)
-        self.record("saturated_share", (pre_activations.abs() > LIVE_RANGE).float().mean())
-        return loss
+            loss = loss + self.saturation_penalty * saturation(pre_activations[:, 1:])
+        return loss, {"saturated_share": (pre_activations.abs() > TANH_LINEAR_RANGE).float().mean()}
 
-    def ascended_surrogates(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor) -> th.Tensor:
+    def surrogate_values(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
         :param anchors: All actors' proposals as constants, (batch, n_actors, action_dim)
-        :param proposals: The same with their gradients
-        :return: What each later actor ascends at its proposal, (batch, n_actors - 1)
+        :param proposals: The proposals with their gradients, (batch, n_actors, action_dim)
+        :return: Each later actor's objective at its proposal, (batch, n_actors - 1)
         """
         if self.surrogates is not None:
-            learned = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].transpose(0, 1).unsqueeze(1)).squeeze(1).T
+            learned = self.surrogates(obs, anchors[:, :-1], proposals[:, 1:].unsqueeze(2)).squeeze(2)
             if self.surrogate == "approximate":
                 return learned
         if self.smooth_critic is None and self.policy.items is None:
-            # One evaluation for both, so that a proposal equal to an anchor is not above it by rounding
+            # One evaluation for both, so that rounding cannot place a proposal above an anchor that it equals
             q_values = self.min_q_values(obs, proposals)
             thresholds = anchor_thresholds(q_values.detach())
         else:
-            q_values = (self.min_q_values if self.smooth_critic is None else self.policy.ascended_q)(obs, proposals)
+            q_values = (self.min_q_values if self.smooth_critic is None else self.policy.actor_objective)(obs, proposals)
             thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
         flat = thresholds if self.surrogate == "exact" else learned
         return th.where(q_values[:, 1:] > thresholds, q_values[:, 1:], flat)
@@ -229,7 +214,7 @@ def anchor_thresholds(q_candidates: th.Tensor) -> th.Tensor:
 
 def saturation(pre_activations: th.Tensor) -> th.Tensor:
     """
-    :param pre_activations: What proposals are the tanh of, (batch, n, action_dim)
-    :return: Sum over actors and dimensions, averaged over states, of the square of what is beyond the live range
+    :param pre_activations: Proposals before tanh, (batch, n, action_dim)
+    :return: The squared excess over ``TANH_LINEAR_RANGE``, summed over actors and dimensions, averaged over states
     """
-    return (pre_activations.abs() - LIVE_RANGE).relu().square().sum(dim=(1, 2)).mean()
+    return (pre_activations.abs() - TANH_LINEAR_RANGE).relu().square().sum(dim=(1, 2)).mean()

@@ -8,38 +8,36 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import pick
-from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.squashed_gaussian import entropy, gaussian
-from sb3_savo.savo.policies import SAVOPolicy
+from sb3_savo.savo.policies import ChainPolicy
 
 
 class StochasticChain(ActorChain):
     """
-    Successive actors each of which is a squashed Gaussian: its network returns the mean and the logarithm of the standard
-    deviation, and the ``noise`` of the chain is the standard normal draws of its samples. Without it, the means act.
+    Successive actors, each a squashed Gaussian: its network returns the mean and the logarithm of the standard deviation. The
+    ``noise`` of the chain is a standard normal draw per sample; without noise, the actions are the squashed means.
     """
 
     outputs_per_dim = 2
 
-    def act(self, outputs: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
+    def squash(self, outputs: th.Tensor, noise: th.Tensor | None = None) -> th.Tensor:
         mean, std = gaussian(outputs)
         return (mean if noise is None else mean + std * noise).tanh()
 
 
-class SAVOSACPolicy(SAVOPolicy):
+class SAVOSACPolicy(ChainPolicy):
     """
     Policy class (with the actors and the critics) for SAVOSAC.
 
     :param observation_space: Observation space
     :param action_space: Action space
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param layer_norm: Whether every hidden layer of the actors is normalised
-    :param ent_coef: α, which weighs the entropy in the choice between the candidates; the algorithm keeps it up to date
-    :param kwargs: What SAVO's policy takes, see :class:`SAVOPolicy`, but for surrogates
+    :param layer_norm: Whether to normalize every hidden layer of the actors
+    :param ent_coef: α, the weight of the entropy in the choice between the candidates; the algorithm updates it
+    :param kwargs: The arguments of :class:`ChainPolicy`
     """
 
-    learner_names = ActorPolicy.learner_names
     target_names = ("critic_target",)
     chain_class = StochasticChain
     actor: StochasticChain
@@ -50,12 +48,14 @@ class SAVOSACPolicy(SAVOPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
+        *,
         layer_norm: bool = False,
         ent_coef: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(observation_space, action_space, lr_schedule, layer_norm=layer_norm, surrogate=None, **kwargs)
+        super().__init__(observation_space, action_space, lr_schedule, layer_norm=layer_norm, **kwargs)
         self.register_buffer("ent_coef", th.full((1,), ent_coef))
+        self._build(lr_schedule)
 
     def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
         return None if target else super().shared_extractor()
@@ -81,10 +81,10 @@ class SAVOSACPolicy(SAVOPolicy):
         Pick the action with the highest soft value min(Q, Q_2)(s, a_i) + α H(π_i(· | s; a_<i)).
 
         :param obs: Observations, (batch, ...)
-        :param actions: What the actors did, (batch, n_actors, action_dim)
+        :param actions: The actors' actions, (batch, n_actors, action_dim)
         :return: The picked action, (batch, action_dim), its index, (batch, 1), and all soft values, (batch, n_actors)
         """
-        entropies = entropy(gaussian(self.actor.outputs_given(obs, actions))[1], actions)
+        entropies = entropy(gaussian(self.actor.replay_outputs(obs, actions))[1], actions)
         soft_values = self.soft_values(obs, actions, entropies)
         picked = soft_values.argmax(dim=1, keepdim=True)
         return pick(actions, picked), picked, soft_values
@@ -92,16 +92,14 @@ class SAVOSACPolicy(SAVOPolicy):
     def soft_values(self, obs: PyTorchObs, actions: th.Tensor, entropies: th.Tensor) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
-        :param actions: What the actors did, (batch, n_actors, action_dim)
-        :param entropies: Estimates of their policies' entropies, (batch, n_actors)
+        :param actions: The actors' actions, (batch, n_actors, action_dim)
+        :param entropies: Estimates of the actors' entropies, (batch, n_actors)
         :return: min(Q, Q_2) + α H, (batch, n_actors)
         """
         return self.critic.evaluate(obs, actions).amin(dim=0) + self.ent_coef * entropies
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters = {**super()._get_constructor_parameters(), "ent_coef": self.ent_coef.item()}
-        del parameters["surrogate"]
-        return parameters
+        return {**super()._get_constructor_parameters(), "ent_coef": self.ent_coef.item()}
 
 
 MlpPolicy = SAVOSACPolicy

@@ -1,4 +1,4 @@
-"""What each of the RL Zoo's modules lacks to know our algorithms, added once the module was executed."""
+"""Patches that register our algorithms with the RL Zoo, one per Zoo module, applied right after that module is imported."""
 
 import functools
 import inspect
@@ -10,24 +10,10 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 import sb3_savo
+from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.extras import needs_extra
-
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    algorithm.__name__.lower(): algorithm
-    for algorithm in (
-        sb3_savo.SAVO,
-        sb3_savo.SAVOSAC,
-        sb3_savo.Ensemble,
-        sb3_savo.Wolpertinger,
-        sb3_savo.CEM,
-        sb3_savo.MultiStart,
-        sb3_savo.GreedyAC,
-        sb3_savo.GreedyTD3,
-    )
-}
 
 ADROIT_TASKS = ("Door", "Hammer", "Pen")
 
@@ -35,7 +21,7 @@ ADROIT_TASKS = ("Door", "Hammer", "Pen")
 def hyperparams_file(algo: str) -> Path:
     """
     :param algo: The RL Zoo's name of one of our algorithms
-    :return: Its tuned hyperparameters, in the installed package or, in a checkout, beside it
+    :return: The file of its hyperparameters, in the installed package or, in a checkout, beside the package
     """
     package = Path(sb3_savo.__file__).parent
     folder = package / "hyperparams"
@@ -72,8 +58,8 @@ def make_adroit(task: str, **kwargs: Any) -> gym.Env:
     with needs_extra("adroit", f"AdroitHand{task}-v1"), warnings.catch_warnings():
         # The import registers the same ids, which replaces ours
         warnings.filterwarnings("ignore", ".*Overriding environment AdroitHand", UserWarning)
-        create: Any = load_env_creator(f"gymnasium_robotics.envs.adroit_hand.adroit_{task.lower()}:AdroitHand{task}Env")
-    return create(**kwargs)
+        create = load_env_creator(f"gymnasium_robotics.envs.adroit_hand.adroit_{task.lower()}:AdroitHand{task}Env")
+    return create(**kwargs)  # type: ignore[return-value]
 
 
 def add_samplers(hyperparams_opt: ModuleType) -> None:
@@ -108,7 +94,7 @@ def add_hyperparams(exp_manager: ModuleType) -> None:
 
 def add_metadata(push_to_hub: ModuleType) -> None:
     """
-    The RL Zoo imports a function by the public name that it had before huggingface_sb3 hid it.
+    Restore the public name of a function: huggingface_sb3 made it private, and the RL Zoo imports the public name.
 
     :param push_to_hub: ``huggingface_sb3.push_to_hub``
     """

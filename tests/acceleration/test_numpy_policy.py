@@ -14,10 +14,11 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, Ensemble, Wolpertinger
-from sb3_savo.acceleration import numpy_networks as mirror_module
+from sb3_savo.acceleration import numpy_networks, numpy_policy
 from sb3_savo.acceleration.blas_threads import on_one_thread, openblas
-from sb3_savo.acceleration.numpy_networks import FEW_ROWS, LARGE
-from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.acceleration.numpy_networks import MIN_MATMUL_WEIGHTS, MIN_ROWS_FOR_MATMUL
+from sb3_savo.common import collection
+from tests.models import without_addresses
 
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
 
@@ -47,7 +48,7 @@ def make(algorithm=SAVO, env="Pendulum-v1", policy="MlpPolicy", net_arch=(16, 16
 
 
 def by_torch(model, obs):
-    """What ``predict`` is without a mirror, for several observations."""
+    """What ``predict`` is without NumPy, for several observations."""
     with th.no_grad():
         actions = model.policy._predict(model.policy.obs_to_tensor(obs)[0], deterministic=True)
     return model.policy.unscale_action(actions.numpy().reshape(-1, *model.action_space.shape))
@@ -83,28 +84,32 @@ def assert_same(model, n=7):
         {"env": MatrixEnv()},
         {"env": MatrixEnv(), "algorithm": Ensemble, "n_actors": 2},
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_the_same_actions(kwargs):
     model = make(**kwargs)
-    assert model.policy.mirror is not None
+    assert numpy_policy(model.policy) is not None
     assert_same(model)
     obs = np.stack([model.observation_space.sample() for _ in range(4)])
     with th.no_grad():
-        expected = model.policy.propose(model.policy.obs_to_tensor(obs)[0]).transpose(0, 1)
-    found = model.policy.mirror.propose(model.policy.mirror.flatten(obs))
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+        expected = model.policy.propose(model.policy.obs_to_tensor(obs)[0])
+        twin = numpy_policy(model.policy)
+        found = twin.propose(twin.obs_to_tensor(obs)[0])
+        th.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        by_torch, by_numpy = (each.maximize(each.obs_to_tensor(obs)[0], expected) for each in (model.policy, twin))
+        for mine, theirs in zip(by_numpy, by_torch, strict=True):
+            th.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_it_sees_what_changes(tmp_path):
     """Learning, other parameters, copies, and networks that are put in the place of others."""
     model = make()
-    mirror = model.policy.mirror
+    twin = numpy_policy(model.policy)
     model.learn(60)
-    assert model.policy.mirror is mirror
+    assert numpy_policy(model.policy) is twin
     assert_same(model)
     model.set_parameters(make(init="add").get_parameters())
-    assert model.policy.mirror is mirror
+    assert numpy_policy(model.policy) is twin
     assert_same(model)
     model.save(tmp_path / "model")
     assert_same(SAVO.load(tmp_path / "model"))
@@ -112,16 +117,16 @@ def test_it_sees_what_changes(tmp_path):
         with th.no_grad():
             for parameter in copied.parameters():
                 parameter += 0.2
-        assert copied.mirror is not mirror and model.policy.mirror is mirror
+        assert numpy_policy(copied) is not twin and numpy_policy(model.policy) is twin
         original, model.policy = model.policy, copied
         assert_same(model)
         model.policy = original
     model.policy.double()
-    assert model.policy.mirror is None
+    assert numpy_policy(model.policy) is None
     model.policy.float()
     assert_same(model)
     model.critic.q_networks = nn.Sequential()
-    assert model.policy.mirror is None
+    assert numpy_policy(model.policy) is None
 
 
 class OtherPolicy(SAVO.policy_aliases["MlpPolicy"]):
@@ -146,18 +151,18 @@ class OtherChoice(SAVO.policy_aliases["MlpPolicy"]):
         {"env": SimpleMultiObsEnv(discrete_actions=False), "policy": "MultiInputPolicy"},
         {"env": FakeImageEnv(36, 36, discrete=False), "policy": "CnnPolicy"},
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_by_torch_where_numpy_cannot(kwargs):
     model = make(**kwargs)
-    assert model.policy.mirror is None
+    assert numpy_policy(model.policy) is None
     if not isinstance(model.observation_space, spaces.Dict):
         assert_same(model, n=2)
 
 
 def test_items_are_searched_for_by_torch():
     model = SAVO("MlpPolicy", "LandscapeItems-v0", **QUICK)
-    assert model.policy.mirror is None
+    assert numpy_policy(model.policy) is None
     assert model.action_space.contains(model.predict(model.observation_space.sample())[0])
 
 
@@ -173,7 +178,7 @@ def test_the_same_transitions_are_collected(kwargs, monkeypatch):
         return model.replay_buffer
 
     fast = collected()
-    monkeypatch.setattr(MaximizerPolicy, "mirror", None)
+    monkeypatch.setattr(collection, "numpy_policy", lambda policy: None)
     slow = collected()
     np.testing.assert_allclose(fast.actions, slow.actions, rtol=1e-4, atol=1e-4)
     assert np.ptp(fast.actions[: fast.pos, :, :4]) > 1
@@ -192,7 +197,7 @@ def test_wrong_shapes_are_errors():
 
 def test_few_rows_of_wide_networks():
     """Few proposals of one state, under a critic whose layers are large."""
-    model = make(net_arch=(FEW_ROWS * 64, LARGE // (FEW_ROWS * 64)))
+    model = make(net_arch=(MIN_ROWS_FOR_MATMUL * 64, MIN_MATMUL_WEIGHTS // (MIN_ROWS_FOR_MATMUL * 64)))
     for n in (1, 2, 3):
         assert_same(model, n)
 
@@ -217,14 +222,16 @@ def test_products_on_one_thread():
 
 
 @has_openblas
-@pytest.mark.parametrize("method", ["propose", "maximize", "act"])
-def test_a_mirror_computes_on_one_thread(method, monkeypatch):
+@pytest.mark.parametrize("method", ["propose", "maximize", "predict"])
+def test_a_numpy_policy_computes_on_one_thread(method, monkeypatch):
     model = make()
-    obs = model.policy.mirror.flatten(model.observation_space.sample())
-    arguments = [obs, model.policy.mirror.propose(obs)] if method == "maximize" else [obs]
+    twin = numpy_policy(model.policy)
+    observation = np.stack([model.observation_space.sample()])
+    obs, _ = twin.obs_to_tensor(observation)
+    arguments = {"propose": [obs], "maximize": [obs, twin.propose(obs)], "predict": [observation]}[method]
     seen = []
-    dot = mirror_module.affine
-    monkeypatch.setattr(mirror_module, "affine", lambda *args: seen.append(openblas()[0].get_num_threads()) or dot(*args))
+    dot = numpy_networks.affine
+    monkeypatch.setattr(numpy_networks, "affine", lambda *args: seen.append(openblas()[0].get_num_threads()) or dot(*args))
     with threadpool_limits(2, user_api="blas"):
-        getattr(model.policy.mirror, method)(*arguments)
+        getattr(twin, method)(*arguments)
     assert seen and set(seen) == {1}

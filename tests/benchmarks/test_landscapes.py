@@ -1,196 +1,19 @@
-"""The top of a landscape by dense search, and the benchmark that measures how well each method maximizes."""
+"""The benchmark that measures how well each method maximizes: figures, runs, report and command."""
 
 import re
 import sys
-from copy import deepcopy
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch as th
-from torch import nn
 
 from benchmarks import landscapes as benchmark
-from benchmarks import surrogates
-from benchmarks.landscapes import METHODS, LandscapeQ, assess, frozen, report, run
-from sb3_savo import SAVO
-from sb3_savo.analysis import highest_q
-from sb3_savo.envs.landscapes import CONTEXT_DIM, make_landscape
-from tests.envs.test_landscapes import FIGURES, embeddings_of, made, random_actions, random_contexts, reference, references
-
-# The dense search
-
-
-SMALL = {
-    "buffer_size": 500,
-    "learning_starts": 20,
-    "batch_size": 16,
-    "policy_delay": 1,
-    "policy_kwargs": {"net_arch": [16]},
-    "seed": 0,
-    "device": "cpu",
-}
-
-
-def on_landscape(env, algorithm=SAVO, **kwargs):
-    """:return: An untrained model whose critic is the landscape"""
-    model = algorithm("MlpPolicy", env, **SMALL, **kwargs)
-    model.critic.q_networks = LandscapeQ(env.landscape)
-    return model
-
-
-def landscape_model(task, algorithm=SAVO, **kwargs):
-    env = made(task)
-    return on_landscape(env, algorithm, **kwargs), env
-
-
-@pytest.mark.parametrize("task", ["Peaks1D", "Peaks8D", "Ackley", "Items"])
-def test_a_critic_that_is_the_landscape(task):
-    model, env = landscape_model(task)
-    contexts, actions = random_contexts(5), random_actions(5, 7, env.landscape.action_dim)
-    expected = references(env.landscape, contexts, actions)
-    np.testing.assert_allclose(model.critic.q1(contexts, actions), expected, atol=2e-5)
-    np.testing.assert_allclose(model.critic.evaluate(contexts, actions), np.stack([expected, expected]), atol=2e-5)
-
-
-def test_the_critic_sees_an_item_where_the_environment_does():
-    """What Q says of an item is its reward."""
-    model, env = landscape_model("Items")
-    obs, _ = env.reset(seed=0)
-    items = th.arange(0, 1000, 50)
-    q_values = model.critic.q1(th.tensor(obs)[None], model.policy.items.embed(items)[None])[0]
-    np.testing.assert_allclose(q_values, [env.step(item)[1] for item in items.tolist()], atol=1e-5)
-
-
-@pytest.mark.parametrize("task", ["Peaks1D", "Peaks2D", "Rastrigin"])
-def test_highest_q(task):
-    model, _ = landscape_model(task)
-    found = highest_q(model.policy, random_contexts(50))
-    assert found.shape == (50,) and not found.requires_grad
-    assert found.min() > 0.99 and found.max() <= 1 + 1e-6
-
-
-def test_highest_q_of_items():
-    model, env = landscape_model("Items")
-    contexts = random_contexts(4)
-    expected = [max(reference(env.landscape, context, item) for item in embeddings_of(env)) for context in contexts]
-    np.testing.assert_allclose(highest_q(model.policy, contexts), expected, atol=1e-5)
-
-
-def test_highest_q_is_not_below_what_a_policy_proposes():
-    model, _ = landscape_model("Peaks2D", frozen(SAVO), n_actors=8, surrogate=None)
-    contexts = random_contexts(40)
-    model.learn(60)
-    with th.no_grad():
-        proposals = th.cat([model.policy.propose(contexts), random_actions(40, 2_000, 2)], dim=1)
-    assert (highest_q(model.policy, contexts) >= model.critic.q1(contexts, proposals).amax(dim=1) - 5e-3).all()
-
-
-def test_highest_q_by_refinement():
-    """Of few random actions: without steps it is the best of these, and no step that is too long makes it less."""
-    model, _ = landscape_model("Peaks2D")
-    contexts = random_contexts(40)
-
-    def found(**kwargs):
-        th.manual_seed(0)
-        return highest_q(model.policy, contexts, n_actions=50, n_refined=50, **kwargs)
-
-    th.manual_seed(0)
-    sampled = th.empty(50, 2).uniform_(-1, 1).expand(40, -1, -1)
-    start = found(n_steps=0)
-    np.testing.assert_allclose(start, model.critic.q1(contexts, sampled).amax(dim=1), atol=1e-6)
-    assert (found() >= start).all() and found().mean() > start.mean() + 0.1
-    assert (found(n_steps=1, step_size=3.0) >= start).all()
-
-
-class Uphill(nn.Module):
-    def forward(self, inputs, nets):
-        return inputs[..., CONTEXT_DIM:].sum(dim=-1, keepdim=True)
-
-
-def test_highest_q_stays_in_the_action_space():
-    model, _ = landscape_model("Peaks2D")
-    model.critic.q_networks = Uphill()
-    assert th.equal(highest_q(model.policy, random_contexts(3)), th.full((3,), 2.0))
-
-
-class Ordinal(nn.Module):
-    """The context's first number, wherever the action is: highest in its own state only. (The second critic: uphill.)"""
-
-    def forward(self, inputs, nets):
-        first = inputs[:1, ..., :1] + 0 * inputs[:1, ..., -1:]
-        return th.cat([first, Uphill()(inputs[1:], nets)])
-
-
-def test_highest_q_is_of_the_own_state_and_the_first_critic():
-    model, _ = landscape_model("Peaks2D")
-    model.critic.q_networks = Ordinal()
-    contexts = random_contexts(6)
-    np.testing.assert_allclose(highest_q(model.policy, contexts, n_actions=32), contexts[:, 0])
-
-
-@pytest.mark.parametrize("task", ["Peaks2D", "Items"])
-def test_highest_q_leaves_the_policy_alone(task):
-    """Of learned networks, which could have gradients."""
-    model = SAVO("MlpPolicy", made(task), **SMALL)
-    before = {name: value.clone() for name, value in model.policy.state_dict().items()}
-    for grad_enabled in (True, False):
-        with th.set_grad_enabled(grad_enabled):
-            found = highest_q(model.policy, random_contexts(3), n_actions=64)
-            assert th.is_grad_enabled() == grad_enabled
-        assert not found.requires_grad
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.policy.parameters())
-    assert all(th.equal(value, before[name]) for name, value in model.policy.state_dict().items())
-
-
-# The benchmark
-
-
-def changed(network, before):
-    return any(not th.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    "task, method, learners",
-    [
-        ("Peaks2D", "td3", {"actor"}),
-        ("Peaks2D", "savo_hybrid", {"actor", "surrogates"}),
-        ("Peaks2D", "greedyac", {"actor", "proposal"}),
-        ("Items", "savo", {"actor", "surrogates", "smooth_critic"}),
-        ("Items", "cem", {"smooth_critic"}),
-    ],
-)
-def test_frozen(task, method, learners):
-    """Only the critic does not learn."""
-    algorithm, kwargs = METHODS[method]
-    for is_frozen in (True, False):
-        model = (frozen(algorithm) if is_frozen else algorithm)("MlpPolicy", made(task), **SMALL, **kwargs)
-        before = {name: deepcopy(network.state_dict()) for name, network in model.policy.learners.items()}
-        model.learn(40)
-        assert model._n_updates == 20
-        learned = {name for name, network in model.policy.learners.items() if changed(network, before[name])}
-        assert before.keys() == learners | {"critic"}
-        assert learned == (learners if is_frozen else learners | {"critic"})
-
-
-def test_the_name_of_what_is_frozen():
-    assert frozen(SAVO).__name__ == "FrozenSAVO" and issubclass(frozen(SAVO), SAVO)
-
-
-@pytest.mark.parametrize("method", ["td3", "savo_exact"])
-def test_actors_climb_a_frozen_landscape(method):
-    """Of one peak, where the first actor must get to the top."""
-    algorithm, kwargs = METHODS[method]
-    model = on_landscape(make_landscape(n_peaks=1), frozen(algorithm), learning_rate=1e-2, **kwargs)
-    landscape, contexts = model.critic.q_networks.landscape, random_contexts(100)
-
-    def mean_value():
-        with th.no_grad():
-            return landscape(contexts, model.policy.propose(contexts)[:, :1]).mean()
-
-    before = mean_value()
-    model.learn(70)
-    assert mean_value() > before + 0.1
+from benchmarks.landscape_tasks import ALGORITHMS, METHODS
+from benchmarks.landscapes import assess, report, run
+from sb3_savo.envs.landscapes import make_landscape
+from tests.benchmarks.models import landscape_model, on_landscape
+from tests.envs.test_landscapes import FIGURES, made, random_actions, random_contexts, reference
 
 
 @pytest.fixture
@@ -201,8 +24,8 @@ def few_contexts(monkeypatch):
 @pytest.mark.usefixtures("few_contexts")
 @pytest.mark.parametrize("task, method", [("Peaks2D", "savo"), ("Shubert", "ensemble"), ("Items", "savo"), ("Peaks1D", "cem")])
 def test_assess(task, method):
-    algorithm, kwargs = METHODS[method]
-    model, env = landscape_model(task, algorithm, **kwargs)
+    name, kwargs = METHODS[method]
+    model, env = landscape_model(task, ALGORITHMS[name], **kwargs)
     figures = assess(model, env.landscape, learned=False)
     candidates = [value for name, value in figures.items() if name.startswith("candidate_")]
     assert list(figures) == [*FIGURES, *(f"candidate_{i}" for i in range(model.n_candidates))]
@@ -215,7 +38,7 @@ def test_assess(task, method):
 @pytest.mark.usefixtures("few_contexts")
 @pytest.mark.parametrize("task", ["Peaks2D", "Items"])
 def test_assess_by_predictions(task):
-    """The same contexts, one at a time: ``predict``, a reward, its share of the greatest."""
+    """``predict`` and the rewards of the environment give the same figures, one context at a time."""
     model, env = landscape_model(task)
     shares, gaps = [], []
     for context in random_contexts(200):
@@ -241,7 +64,7 @@ def test_assess_of_the_best_policy(monkeypatch, task):
 
 @pytest.mark.usefixtures("few_contexts")
 def test_assess_of_a_mixed_policy(monkeypatch):
-    """In each quarter of the states its second candidate is at another height of a peak, beside the thresholds."""
+    """The second candidate has another height on the peak in each quarter of the states, close to the thresholds."""
     env = make_landscape("peaks", action_dim=2, n_peaks=1)
     env.landscape.width[:] = 0.1
     model = on_landscape(env)
@@ -260,7 +83,7 @@ def test_assess_of_a_mixed_policy(monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["Peaks2D", "Items"])
-def test_gap_under_q_is_that_under_the_landscape_where_these_are_the_same(monkeypatch, task):
+def test_the_gap_under_q_is_the_gap_under_the_landscape_if_q_is_the_landscape(monkeypatch, task):
     monkeypatch.setattr(benchmark, "N_CONTEXTS", 120)
     model, env = landscape_model(task)
     figures = assess(model, env.landscape, learned=True)
@@ -270,7 +93,7 @@ def test_gap_under_q_is_that_under_the_landscape_where_these_are_the_same(monkey
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A folder with some short runs."""
+    """A folder with two short runs."""
     folder = tmp_path_factory.mktemp("frozen")
     for method in ("savo_hybrid", "td3"):
         run("frozen", "Peaks2D", method, 0, 30, folder)
@@ -298,7 +121,7 @@ def test_a_finished_run_is_not_done_again(finished):
 
 
 def test_an_interrupted_run_is_done_again(finished, tmp_path):
-    """To the same result, whatever it left."""
+    """The result does not depend on the partial file."""
     (tmp_path / "Peaks2D-td3-0-30.partial").write_text("updates,cho")
     run("frozen", "Peaks2D", "td3", 0, 30, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["Peaks2D-td3-0-30.csv"]
@@ -317,7 +140,7 @@ def test_a_run_that_fails_leaves_no_result(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", ["frozen", "learned"])
 def test_checkpoints(monkeypatch, tmp_path, kind):
-    """The numbers of updates, up to those of one step of all environments; on the landscape of the run's seed."""
+    """Updates per checkpoint are right up to one step of all environments, and the landscape has the seed of the run."""
     updates, critics = [], []
 
     def record(model, landscape, learned):
@@ -376,7 +199,7 @@ def test_report_in_numbers(tmp_path, capsys):
     first, *tables = capsys.readouterr().out.strip().split("\n\n")
     assert first == "40 updates of 40; 1 to 2 runs per cell; 95 % intervals of the mean"
     chosen, gains, others = (table.splitlines() for table in tables)
-    # Student's t of one degree of freedom: 12.706 times half the difference of two numbers
+    # The half width of an interval of two numbers is 12.706 times half their difference (Student's t)
     assert chosen[0] == "chosen action: share of the greatest value"
     assert chosen[1].split() == ["task", "Peaks2D", "Items"]
     assert [line.split() for line in chosen[3:]] == [["td3", "0.550", "±0.635", "0.250"], ["savo_hybrid", "0.800", "±1.271"]]
@@ -400,7 +223,7 @@ def test_gains_are_averaged_over_tasks_within_a_seed(tmp_path):
     write(tmp_path, "Items", "cem", 7, 0.5)
     gains = benchmark.gains_over(benchmark.collect(tmp_path), ["td3", "cem", "savo_hybrid"], ["Peaks2D", "Items"])
     assert list(gains.index) == ["td3"] and list(gains) == ["Peaks2D", "Items", "all"]
-    # Of 0.15 and 0.10; Student's t as above
+    # Mean of 0.15 and 0.10, and 12.706 times half their difference
     assert gains.loc["td3", "all"] == "0.125 ±0.318"
     assert gains.loc["td3", "Items"] == "0.100 ±0.000"
 
@@ -424,7 +247,7 @@ def test_report_keeps_budgets_and_checkpoints_apart(tmp_path, capsys):
     "values, expected", [([0.5], "0.500"), ([0.1, 0.2, 0.6], "0.300 ±0.657"), ([1.0] * 3, "1.000 ±0.000")]
 )
 def test_interval(values, expected):
-    """By hand: 4.3027 times the standard error 0.1528, in the second."""
+    """The second half width, by hand: 4.3027 times the standard error 0.1528."""
     assert benchmark.with_interval(pd.Series(values)) == expected
 
 
@@ -459,25 +282,3 @@ def test_bad_command(monkeypatch, capsys, argument):
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "invalid choice" in capsys.readouterr().err
-
-
-# Learned surrogates beside the exact ones
-
-
-def test_compare_surrogates(monkeypatch):
-    """If the learned surrogates are the exact ones, they correlate with them and spread like them."""
-    model, landscape = benchmark.make_model("frozen", "Peaks2D", "savo", 0, 10)
-    model.actor.nu.net.output.weight.data.normal_()  # proposals apart from one another
-
-    def exact(contexts, anchors, actions):
-        thresholds = landscape(contexts, anchors).cummax(dim=1).values
-        return th.stack(
-            [th.maximum(landscape(contexts, at), tau[:, None]) for at, tau in zip(actions, thresholds.T, strict=True)]
-        )
-
-    monkeypatch.setattr(model.surrogates, "forward", exact)
-    table = surrogates.compare(model, landscape)
-    assert table.surrogate.tolist() == [1, 2]
-    np.testing.assert_allclose(table.correlation, 1, atol=1e-3)
-    np.testing.assert_allclose(table.spread, table.learned_spread)
-    assert (table.above.diff()[1:] <= 0).all() and table.above.between(0, 1).all() and table.flat.between(0, 1).all()

@@ -1,4 +1,4 @@
-"""Landscapes against slow references and dense searches."""
+"""Landscapes, compared with slow references and dense searches."""
 
 import math
 from copy import deepcopy
@@ -22,7 +22,7 @@ from sb3_savo.envs.landscapes import CONTEXT_DIM, ItemPeaks, Peaks, make_item_la
 CONTINUOUS = ("Ackley", "Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Rastrigin", "Shubert")
 TASKS = (*CONTINUOUS, "Items")
 FIGURES = ["chosen", "within_1", "within_10", "gap"]
-# Of any number of dimensions, beside the registered ones
+# Registered landscapes, and others with other numbers of dimensions
 MAKERS = {
     **{task: partial(gym.make, f"Landscape{task}-v0") for task in CONTINUOUS},
     **{f"{name}_{dim}d": partial(make_landscape, name, dim) for name in ("ackley", "rastrigin", "shubert") for dim in (1, 4)},
@@ -49,7 +49,7 @@ def embeddings_of(env):
 # Environments
 
 
-def test_what_is_registered():
+def test_registered_ids():
     registered = {name for name in gym.registry if name.startswith("Landscape")}
     assert registered == {f"Landscape{task}-v0" for task in TASKS}
     assert set(benchmark.TASKS) == set(TASKS) and len(benchmark.TASKS) == len(TASKS)
@@ -57,7 +57,7 @@ def test_what_is_registered():
 
 @pytest.fixture
 def torch_warns_always():
-    """Torch gives some warnings once in a process, so that only the first test would see them."""
+    """Show every warning of torch. By default some appear once per process, so only the first test would see them."""
     th.set_warn_always(True)
     yield
     th.set_warn_always(False)
@@ -87,7 +87,7 @@ def test_items():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_episode_is_one_step_that_earns_the_value(task):
+def test_an_episode_is_one_step(task):
     env = made(task)
     env.action_space.seed(0)
     obs, info = env.reset(seed=0)
@@ -133,18 +133,18 @@ def test_contexts_are_uniform():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_landscape_seed(task):
-    """It alone says which landscape it is."""
+    """The landscape depends on nothing but ``landscape_seed``."""
     env, other = made(task, landscape_seed=1), made(task, landscape_seed=2)
     th.manual_seed(7)
     np.random.seed(7)
-    same = made(task, landscape_seed=1)
-    same.reset(seed=9)
+    twin = made(task, landscape_seed=1)
+    twin.reset(seed=9)
     contexts = random_contexts(3)
     actions = random_actions(3, 5, env.landscape.action_dim)
     values = env.landscape(contexts, actions)
-    assert th.equal(same.landscape(contexts, actions), values)
+    assert th.equal(twin.landscape(contexts, actions), values)
     assert not th.allclose(other.landscape(contexts, actions), values)
-    assert same.action_space == env.action_space
+    assert twin.action_space == env.action_space
     assert (other.action_space == env.action_space) == (task != "Items")
     assert th.equal(made(task).landscape(contexts, actions), made(task, landscape_seed=0).landscape(contexts, actions))
 
@@ -159,33 +159,33 @@ def test_value_depends_on_context_and_action(task):
 
 
 @pytest.mark.parametrize("task", ["Peaks2D", "Rastrigin", "Items"])
-def test_the_first_observation_is_the_callers(task):
+def test_the_caller_may_change_the_first_observation(task):
     env = made(task)
     action = env.action_space.sample()
     env.reset(seed=0)
     reward = env.step(action)[1]
     obs, _ = env.reset(seed=0)
     obs[:] = 1
-    last, again, *_ = env.step(action)
-    assert again == reward
+    last, reward_again, *_ = env.step(action)
+    assert reward_again == reward
     assert env.observation_space.contains(last) and not np.array_equal(last, obs)
 
 
 @pytest.mark.parametrize("task", ["Peaks2D", "Rastrigin", "Items"])
-def test_the_last_observation_is_the_callers(task):
+def test_the_caller_may_change_the_last_observation(task):
     env = made(task)
     action = env.action_space.sample()
     env.reset(seed=0)
     last, reward, *_ = env.step(action)
-    kept = last.copy()
+    expected = last.copy()
     last[:] = 1
-    again, same, *_ = env.step(action)
-    assert same == reward
-    np.testing.assert_array_equal(again, kept)
+    last_again, reward_again, *_ = env.step(action)
+    assert reward_again == reward
+    np.testing.assert_array_equal(last_again, expected)
 
 
 @pytest.mark.parametrize("task", CONTINUOUS)
-def test_the_action_is_the_callers(task):
+def test_the_action_is_neither_changed_nor_kept(task):
     env = made(task)
     env.reset(seed=0)
     action = np.full(env.action_space.shape, 0.3, dtype=np.float32)
@@ -199,12 +199,12 @@ def test_the_action_is_the_callers(task):
 @pytest.mark.usefixtures("torch_warns_always")
 @pytest.mark.filterwarnings("error")
 def test_read_only_arrays_give_no_warning():
-    """An action of the caller, and the embeddings of an item space."""
+    """The caller's action and the embeddings of an item space may be read-only."""
     action = np.zeros(2, dtype=np.float32)
     action.flags.writeable = False
-    for env, taken in ((made("Peaks2D"), action), (made("Items"), 7)):
+    for env, env_action in ((made("Peaks2D"), action), (made("Items"), 7)):
         env.reset(seed=0)
-        env.step(taken)
+        env.step(env_action)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -217,17 +217,17 @@ def test_dummy_vec_env(task):
     assert len(np.unique(obs)) == 3 * CONTEXT_DIM
     for _ in range(4):
         actions = np.array([env.action_space.sample() for _ in range(3)])
-        given = actions.copy()
-        following, rewards, dones, infos = env.step(actions)
-        np.testing.assert_array_equal(actions, given)
+        original = actions.copy()
+        next_obs, rewards, dones, infos = env.step(actions)
+        np.testing.assert_array_equal(actions, original)
         points = env.action_space.embeddings[actions] if task == "Items" else actions
         expected = landscape(th.tensor(obs), th.tensor(points).unsqueeze(1)).squeeze(1)
         np.testing.assert_allclose(rewards, expected, atol=1e-6)
-        assert dones.all() and not np.array_equal(following, obs)
+        assert dones.all() and not np.array_equal(next_obs, obs)
         for i, info in enumerate(infos):
             np.testing.assert_array_equal(info["terminal_observation"], obs[i])
             assert info["TimeLimit.truncated"] is False and info["episode"]["l"] == 1
-        obs = following
+        obs = next_obs
 
 
 def test_steps_need_a_reset():
@@ -242,11 +242,11 @@ def test_steps_need_a_reset():
 def peaks_reference(landscape, context, action):
     highest = 0.0
     for k in range(len(landscape.height)):
-        place = [
+        center = [
             0.9 * math.tanh(landscape.place[k, d] + sum(context[c] * landscape.motion[c, k, d] for c in range(CONTEXT_DIM)))
             for d in range(len(action))
         ]
-        square = sum((action[d] - place[d]) ** 2 for d in range(len(action)))
+        square = sum((action[d] - center[d]) ** 2 for d in range(len(action)))
         highest = max(highest, landscape.height[k] * math.exp(-square / (2 * landscape.width[k] ** 2)))
     return highest
 
@@ -260,7 +260,7 @@ def item_peaks_reference(landscape, context, action):
 
 
 def ackley(x):
-    """https://www.sfu.ca/~ssurjano/ackley.html, as the two after it; its values are from 0 to 20 + e."""
+    """Ackley's function, from 0 to 20 + e. All three test functions are from https://www.sfu.ca/~ssurjano/optimization.html."""
     d = len(x)
     root = math.sqrt(sum(v**2 for v in x) / d)
     return -20 * math.exp(-0.2 * root) - math.exp(sum(math.cos(2 * math.pi * v) for v in x) / d) + 20 + math.e
@@ -271,7 +271,7 @@ def rastrigin(x):
 
 
 def shubert(x):
-    """The additive form."""
+    """The additive form of Shubert's function."""
     return sum(i * math.cos((i + 1) * v + i) for v in x for i in range(1, 6))
 
 
@@ -283,14 +283,14 @@ def shifted_reference(landscape, context, action):
     if name == "ackley":
         return 1 - ackley(x) / (20 + math.e)
     if name == "rastrigin":
-        # At most 1.6 half widths from the optimum, and 20 from the waves
+        # The distance to the optimum is at most 1.6 half widths, and the waves add at most 20
         return 1 - rastrigin(x) / len(x) / ((1.6 * 5.12) ** 2 + 20)
-    # Its extremes, to which test_shubert_extremes holds these
+    # The function's extremes, which test_shubert_extremes checks
     return (14.508008 - shubert(x) / len(x)) / (14.508008 + 12.8708855)
 
 
-class InNumpy:
-    """The constants of a landscape."""
+class NumpyConstants:
+    """The constants of a landscape, as NumPy arrays in double precision."""
 
     def __init__(self, landscape):
         self.__dict__.update({name: values.double().numpy() for name, values in landscape.named_buffers()})
@@ -301,15 +301,15 @@ class InNumpy:
 def reference(landscape, context, action):
     context, action = context.double().numpy(), action.double().numpy()
     if isinstance(landscape, Peaks):
-        return peaks_reference(InNumpy(landscape), context, action)
+        return peaks_reference(NumpyConstants(landscape), context, action)
     if isinstance(landscape, ItemPeaks):
-        return item_peaks_reference(InNumpy(landscape), context, action)
-    constants = type(type(landscape).__name__, (InNumpy,), {})(landscape)
+        return item_peaks_reference(NumpyConstants(landscape), context, action)
+    constants = type(type(landscape).__name__, (NumpyConstants,), {})(landscape)
     return shifted_reference(constants, context, action)
 
 
 def references(landscape, contexts, actions):
-    """:return: (batch, n_actions), as the landscape's values"""
+    """:return: The reference's values, (batch, n_actions)"""
     return np.array([[reference(landscape, c, a) for a in row] for c, row in zip(contexts, actions, strict=True)])
 
 
@@ -317,9 +317,9 @@ def references(landscape, contexts, actions):
 def test_values_against_the_reference(maker):
     landscape = maker(landscape_seed=3).unwrapped.landscape
     contexts = random_contexts(4)
-    # Near the optimum too, where something happens in eight dimensions
-    anywhere = random_actions(4, 8, landscape.action_dim)
-    actions = th.cat([anywhere[:, :4], landscape.best(contexts).unsqueeze(1) + 0.1 * anywhere[:, 4:]], dim=1)
+    # Half of the actions are near the optimum, because far from all peaks of eight dimensions the values are 0
+    draws = random_actions(4, 8, landscape.action_dim)
+    actions = th.cat([draws[:, :4], landscape.best(contexts).unsqueeze(1) + 0.1 * draws[:, 4:]], dim=1)
     values = landscape(contexts, actions)
     assert values.shape == (4, 8)
     expected = references(landscape, contexts, actions)
@@ -349,8 +349,8 @@ def test_values_are_from_0_to_1(maker):
 # Optima
 
 
-def dense(action_dim):
-    """A grid of at most two dimensions, or random actions; (n, action_dim)"""
+def dense_actions(action_dim):
+    """:return: A grid in one or two dimensions, random actions in more, (n, action_dim)"""
     if action_dim > 2:
         return random_actions(20_000, action_dim)
     line = th.linspace(-1, 1, 20_001 if action_dim == 1 else 301)
@@ -365,10 +365,10 @@ def test_best_is_the_global_optimum(maker, landscape_seed):
     best = landscape.best(contexts)
     assert best.shape == (3, landscape.action_dim)
     np.testing.assert_allclose(landscape(contexts, best.unsqueeze(1)), 1, atol=1e-5)
-    everywhere = dense(landscape.action_dim)
+    everywhere = dense_actions(landscape.action_dim)
     for i in range(3):
-        around = best[i] + 0.05 * random_actions(2_000, landscape.action_dim)
-        values = landscape(contexts[i : i + 1], th.cat([everywhere, around])[None])
+        neighborhood = best[i] + 0.05 * random_actions(2_000, landscape.action_dim)
+        values = landscape(contexts[i : i + 1], th.cat([everywhere, neighborhood])[None])
         assert 0.5 < values.max() <= 1 + 1e-6
 
 
@@ -413,15 +413,15 @@ def test_the_best_item_changes(landscape_seed):
 # Local optima
 
 
-def n_local_maxima(values):
-    """Inner points of a grid that are above all of their neighbours."""
+def count_local_maxima(values):
+    """:return: Number of inner points of a grid whose values are above those of all their neighbors"""
     inner = values[tuple(slice(1, -1) for _ in values.shape)]
-    above = np.ones(inner.shape, dtype=bool)
+    is_maximum = np.ones(inner.shape, dtype=bool)
     for offset in np.ndindex(*[3] * values.ndim):
         if any(step != 1 for step in offset):
             shifted = tuple(slice(step, step + size) for step, size in zip(offset, inner.shape, strict=True))
-            above &= inner > values[shifted]
-    return int(above.sum())
+            is_maximum &= inner > values[shifted]
+    return int(is_maximum.sum())
 
 
 @pytest.mark.parametrize(
@@ -440,15 +440,15 @@ def test_number_of_local_optima(task, n_points, at_least, at_most):
         line = th.linspace(-1, 1, n_points, dtype=th.float64)
         grid = th.cartesian_prod(*[line] * landscape.action_dim).view(1, -1, landscape.action_dim)
         values = deepcopy(landscape).double()(random_contexts(1).double(), grid)
-        counted = n_local_maxima(values.view([n_points] * landscape.action_dim).numpy())
-        assert at_least <= counted <= at_most
+        n_maxima = count_local_maxima(values.view([n_points] * landscape.action_dim).numpy())
+        assert at_least <= n_maxima <= at_most
 
 
-def n_tops(landscape, context, points):
-    """How many of these points are above everything around them."""
+def count_tops(landscape, context, points):
+    """:return: Number of points whose values are above those of all random neighbors at a small distance"""
     directions = nn.functional.normalize(th.randn(500, landscape.action_dim, generator=th.Generator().manual_seed(2)), dim=1)
-    around = (points.unsqueeze(1) + 0.03 * directions).flatten(0, 1)
-    values = landscape(context, around[None]).view(len(points), -1)
+    neighbors = (points.unsqueeze(1) + 0.03 * directions).flatten(0, 1)
+    values = landscape(context, neighbors[None]).view(len(points), -1)
     return int((landscape(context, points[None])[0] > values.amax(dim=1)).sum())
 
 
@@ -456,13 +456,13 @@ def n_tops(landscape, context, points):
 def test_peaks_in_many_dimensions_are_local_optima(task):
     landscape, context = made(task).landscape, random_contexts(1)
     tops = landscape.centers if task == "Items" else landscape.places(context)[0]
-    assert n_tops(landscape, context, tops) >= 12
-    assert n_tops(landscape, context, random_actions(50, landscape.action_dim)) == 0
+    assert count_tops(landscape, context, tops) >= 12
+    assert count_tops(landscape, context, random_actions(50, landscape.action_dim)) == 0
 
 
 @pytest.mark.parametrize("maker", [*MAKERS.values(), partial(made, "Items")], ids=[*MAKERS, "Items"])
 def test_gradient(maker):
-    """Of single actions, against finite differences; kinks are met with probability 0."""
+    """Compare with finite differences at random actions, which meet the landscapes' kinks with probability 0."""
     landscape = deepcopy(maker().unwrapped.landscape).double()
     contexts = random_contexts(3).double()
     best = landscape.best(contexts).unsqueeze(1)
@@ -504,9 +504,9 @@ def test_rendering(task):
         points[220, 50, 40] = np.full(2, -0.9)
     picture = env.render()
     assert (task == "Items") == np.array_equal(picture, before)
-    for colour, point in points.items():
+    for color, point in points.items():
         column, row = round((point[0] + 1) / 2 * 383), round((1 - point[1]) / 2 * 383)
-        assert tuple(picture[row, column]) == colour
+        assert tuple(picture[row, column]) == color
     assert made(task).render() is None
 
 

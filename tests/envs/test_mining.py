@@ -1,4 +1,4 @@
-"""Mining Expedition against the check values of its specification, the paper's Eq. 11, and a brute-force search."""
+"""Mining Expedition, compared with the check values of its specification, the paper's Eq. 11, and a brute-force search."""
 
 import copy
 
@@ -21,23 +21,27 @@ BOTTOM, TOP = range(7), range(7, 15)
 ROOM = [position for position, cell in enumerate(MiningExpedition().cells) if cell != WALL]
 
 
-def started(seed=0, **kwargs):
+def make_env(seed=0, **kwargs):
     env = MiningExpedition(**kwargs)
     env.reset(seed=seed)
     return env
 
 
 def empty_room(right=FREE, down=FREE):
-    """:return: An environment without mines but, where given, those of these categories beside the start"""
-    env = started()
+    """
+    :param right: Category of the mine to the right of the start, if any
+    :param down: Category of the mine below the start, if any
+    :return: An environment without other mines
+    """
+    env = make_env()
     for position in ROOM:
         env.cells[position] = FREE
     env.cells[START + OFFSETS[RIGHT]], env.cells[START + OFFSETS[DOWN]] = right, down
     return env
 
 
-def child(env, action):
-    """:return: A copy of the environment in which the action was taken"""
+def copy_after(env, action):
+    """:return: A copy of the environment after the action"""
     after = copy.copy(env)
     after.cells = env.cells.copy()
     after.step(action)
@@ -77,16 +81,16 @@ def test_embeddings():
     assert -1 <= noise.min() < -0.9 and 0.9 < noise.max() <= 1
 
 
-def test_what_the_items_seed_fixes():
-    env, same, less_noise, other = (MiningExpedition(**kwargs) for kwargs in ({}, {}, {"n_noise_dims": 1}, {"items_seed": 1}))
-    assert env.action_space.embeddings is same.action_space.embeddings
+def test_items_seed():
+    env, twin, less_noise, other = (MiningExpedition(**kwargs) for kwargs in ({}, {}, {"n_noise_dims": 1}, {"items_seed": 1}))
+    assert env.action_space.embeddings is twin.action_space.embeddings
     assert not env.action_space.embeddings.flags.writeable
     assert less_noise.tools == env.tools != other.tools
     assert not np.array_equal(env.action_space.embeddings[:, 4:], other.action_space.embeddings[:, 4:])
 
 
 def test_layouts():
-    env = started()
+    env = make_env()
     layouts = []
     for _ in range(500):
         env.reset()
@@ -102,7 +106,7 @@ def test_layouts():
 def test_randomize_positions():
     def positions_and_categories(**kwargs):
         layouts = []
-        env = started(**kwargs)
+        env = make_env(**kwargs)
         for _ in range(5):
             env.reset()
             layouts.append((tuple(cell < FREE for cell in env.cells), tuple(env.cells)))
@@ -111,7 +115,7 @@ def test_randomize_positions():
     assert positions_and_categories() == [5, 5]
     assert positions_and_categories(randomize_positions=False) == [1, 5]
     first, noisier, other = (
-        tuple(cell < FREE for cell in started(seed, randomize_positions=False, **kwargs).cells)
+        tuple(cell < FREE for cell in make_env(seed, randomize_positions=False, **kwargs).cells)
         for seed, kwargs in enumerate([{}, {"n_noise_dims": 9}, {"items_seed": 1}])
     )
     assert first == noisier != other
@@ -159,22 +163,22 @@ def test_observation():
 def test_rewards_of_a_whole_episode():
     """Eq. 11 term by term, with R_Step = R_Tool = R_Bonus = 0.1, R_Goal = 10 and λ = 0.9."""
     env = empty_room(right=0, down=8)
-    to_top, breaks_it, breaks_the_one_below = 4, 4 + env.tools[0][1], 4 + 8
+    to_top, break_right, break_down = 4, 4 + env.tools[0][1], 4 + 8
     script = [
-        (UP, 0.0),  # A wall
-        (to_top, 0.0),  # A tool on a wall
-        (DOWN, 0.0),  # A mine: only turns
-        (to_top, 0.0),  # The wrong tool
+        (UP, 0.0),  # Turns to the wall
+        (to_top, 0.0),  # A tool has no effect on a wall
+        (DOWN, 0.0),  # Only turns, because a mine is in the way
+        (to_top, 0.0),  # The wrong tool for this mine
         (RIGHT, 0.0),
-        (breaks_it, 0.0),  # Of the top category, but the mine is still of the bottom one
+        (break_right, 0.0),  # For the top category, while the mine still has the bottom category
         (to_top, 0.1),
         (to_top, 0.0),
-        (breaks_it, 0.2),  # Tool and bonus
-        (breaks_it, 0.0),  # A tool on a free cell
+        (break_right, 0.2),  # Tool and bonus
+        (break_right, 0.0),  # A tool has no effect on a free cell
         (RIGHT, 0.1),
         (LEFT, -0.1),
         (DOWN, 0.0),
-        (breaks_the_one_below, 0.2),
+        (break_down, 0.2),
         *[(DOWN, 0.1)] * 7,
         (DOWN, 0.0),
         (UP, -0.1),
@@ -195,7 +199,7 @@ def test_rewards_of_a_whole_episode():
         env.step(RIGHT)
 
 
-def test_a_tool_works_on_its_own_category_only():
+def test_a_tool_works_only_on_its_category():
     for action in range(4, 54):
         for category in range(15):
             env = empty_room(right=category)
@@ -207,7 +211,7 @@ def test_a_tool_works_on_its_own_category_only():
             assert (env.position, env.direction) == (START, RIGHT)
 
 
-def test_the_time_limit():
+def test_time_limit():
     env = gym.make(ID)
     env.reset(seed=0)
     ends = [env.step(UP)[2:] for _ in range(100)]
@@ -216,7 +220,7 @@ def test_the_time_limit():
 
 
 @pytest.mark.parametrize("randomize_positions", [True, False])
-def test_the_oracle_solves_every_layout(randomize_positions):
+def test_the_solution_reaches_the_goal(randomize_positions):
     env = gym.make(ID, randomize_positions=randomize_positions)
     lengths, returns = [], []
     for seed in range(200):
@@ -234,9 +238,12 @@ def test_the_oracle_solves_every_layout(randomize_positions):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_oracle_against_breadth_first_search(seed):
-    """Over the environment's whole state, with all 54 actions, from a state near the goal that no oracle chose."""
-    env = started(seed)
+def test_the_solution_against_breadth_first_search(seed):
+    """
+    Search the environment's full states with all 54 actions. The search starts near the goal, after random moves that lead to
+    states off the solution's way.
+    """
+    env = make_env(seed)
     while len(env.solution()) > 5:
         env.step(env.solution()[0])
     for move in np.random.default_rng(seed).permutation(4):
@@ -244,65 +251,65 @@ def test_the_oracle_against_breadth_first_search(seed):
             env.step(move)
     level, seen, length = [env], set(), 0
     while not any(state.position == GOAL for state in level):
-        following = {}
-        for after in (child(state, action) for state in level for action in range(54)):
-            following.setdefault((after.position, after.direction, *after.cells), after)
-        level = [after for key, after in following.items() if key not in seen]
-        seen.update(following)
+        successors = {}
+        for after in (copy_after(state, action) for state in level for action in range(54)):
+            successors.setdefault((after.position, after.direction, *after.cells), after)
+        level = [after for key, after in successors.items() if key not in seen]
+        seen.update(successors)
         length += 1
     assert length == len(env.solution()) > 0
 
 
-def test_no_action_brings_the_goal_nearer_than_by_one():
-    """So no sequence of actions can be shorter than the oracle's."""
+def test_no_action_shortens_the_solution_by_more_than_one():
+    """Then no sequence of actions can be shorter than the solution."""
     rng = np.random.default_rng(0)
     for seed in range(40):
-        env = started(seed)
+        env = make_env(seed)
         for _ in range(30):
-            # Moves, the tools that work, and one that does not
+            # Moves, and the tools that work on the mine in front
             front = env.cells[env.position + OFFSETS[env.direction]]
-            works = [4 + i for i, (source, _) in enumerate(env.tools) if source == front]
+            working_tools = [4 + i for i, (source, _) in enumerate(env.tools) if source == front]
             if rng.random() < 0.2:
                 shortest = len(env.solution())
-                lengths = [len(child(env, action).solution()) for action in (RIGHT, DOWN, LEFT, UP, *works)]
+                lengths = [len(copy_after(env, action).solution()) for action in (RIGHT, DOWN, LEFT, UP, *working_tools)]
                 assert min(lengths) == shortest - 1
-            env.step(rng.choice([*range(4), *works]))
+            env.step(rng.choice([*range(4), *working_tools]))
             if env.position == GOAL:
                 break
 
 
-def tiles_of(env):
-    """:return: The picture's cells, (100, 32, 32, 3)"""
+def render_tiles(env):
+    """:return: The part of the picture that shows each cell, (100, 32, 32, 3)"""
     picture = env.render()
     assert picture.shape == (320, 320, 3) and picture.dtype == np.uint8
     return picture.reshape(10, 32, 10, 32, 3).swapaxes(1, 2).reshape(100, 32, 32, 3)
 
 
-def test_picture_tells_all_contents_of_cells_apart():
+def test_picture_distinguishes_all_contents_of_cells():
     env = empty_room()
     env.render_mode = "rgb_array"
     for category in range(15):
         env.cells[ROOM[16 + category]] = category
-    tiles = tiles_of(env)
-    places = [0, START, GOAL, ROOM[-2], *ROOM[16:31]]
-    assert len(np.unique(tiles[places], axis=0)) == len(np.unique(tiles, axis=0)) == len(places)
+    tiles = render_tiles(env)
+    positions = [0, START, GOAL, ROOM[-2], *ROOM[16:31]]
+    assert len(np.unique(tiles[positions], axis=0)) == len(np.unique(tiles, axis=0)) == len(positions)
 
 
 def test_picture_shows_position_and_direction():
     env = empty_room(right=0, down=8)
     env.render_mode = "rgb_array"
-    before = tiles_of(env)
+    before = render_tiles(env)
     agent = before[START]
     for move in (RIGHT, DOWN, LEFT, UP):
         env.step(move)
-        np.testing.assert_array_equal(tiles_of(env)[START], np.rot90(agent, -move))
+        np.testing.assert_array_equal(render_tiles(env)[START], np.rot90(agent, -move))
         assert move == RIGHT or (np.rot90(agent, -move) != agent).any()
     for action in (RIGHT, 4, 4 + env.tools[0][1], RIGHT):
         env.step(action)
-    changed = (tiles_of(env) != before).any(axis=(1, 2, 3))
+    changed = (render_tiles(env) != before).any(axis=(1, 2, 3))
     assert np.flatnonzero(changed).tolist() == [START, START + 1]
-    # An arrow to the right has more of itself on the left
-    dark = tiles_of(env)[START + 1].sum(axis=-1) < 200
+    # An arrow that points to the right has most of its area on the left
+    dark = render_tiles(env)[START + 1].sum(axis=-1) < 200
     assert dark[:, :16].sum() > dark[:, 16:].sum()
 
 
@@ -318,25 +325,27 @@ def test_text():
     assert env.render().split("\n")[1].startswith("# v g")
 
 
-def test_no_render_mode_no_picture():
-    assert started().render() is None
+def test_render_without_a_render_mode():
+    assert make_env().render() is None
 
 
-def test_subprocesses_give_what_one_process_does():
-    observations = []
-    for vec_env_cls in (DummyVecEnv, SubprocVecEnv):
-        env = make_vec_env(f"sb3_savo:{ID}", n_envs=2, seed=4, vec_env_cls=vec_env_cls)
+def test_subprocesses_equal_one_process():
+    results = []
+    # Forked workers start at once; other start methods would import torch in every worker
+    for vec_env_cls, vec_env_kwargs in ((DummyVecEnv, {}), (SubprocVecEnv, {"start_method": "fork"})):
+        env = make_vec_env(ID, n_envs=2, seed=4, vec_env_cls=vec_env_cls, vec_env_kwargs=vec_env_kwargs)
         assert isinstance(env.action_space, EmbeddedDiscrete)
         rng = np.random.default_rng(0)
         steps = [env.reset()] + [env.step(rng.integers(54, size=2))[0] for _ in range(120)]
-        plans = env.env_method("solution")
-        observations.append((np.array(steps), plans))
+        solutions = env.env_method("solution")
+        results.append((np.array(steps), solutions))
         env.close()
-    np.testing.assert_array_equal(observations[0][0], observations[1][0])
-    assert observations[0][1] == observations[1][1]
+    (steps, solutions), (worker_steps, worker_solutions) = results
+    np.testing.assert_array_equal(steps, worker_steps)
+    assert solutions == worker_solutions
 
 
-def test_dqn_trains_on_it():
+def test_dqn_trains():
     model = DQN("MlpPolicy", ID, learning_starts=100, seed=0, policy_kwargs={"net_arch": [16]})
     before = model.q_net.state_dict()["q_net.0.weight"].clone()
     model.learn(500)
@@ -347,14 +356,14 @@ def test_dqn_trains_on_it():
 
 @pytest.mark.parametrize("action", [-1, 54, 2.0, np.float32(1), np.array([1]), "right", None])
 def test_bad_actions(action):
-    env = started()
+    env = make_env()
     with pytest.raises(ValueError, match=r"action=.* must be an integer from 0 to 53"):
         env.step(action)
     assert env.n_steps == 0
 
 
 @pytest.mark.parametrize("dtype", [int, np.int64, np.uint8, np.array])
-def test_actions_of_any_integer_type(dtype):
+def test_actions_of_every_integer_type(dtype):
     env = empty_room()
     action = dtype(RIGHT + 1)
     env.step(action)

@@ -1,6 +1,6 @@
 """
-RecSim-Data: on a small data set of MovieLens' formats that is made here; and on the real ml-latest-small, where its files are
-in MOVIELENS_DIR or in ../shared/data beside the repository.
+RecSim-Data, on a small synthetic data set in MovieLens' formats, and on the real ml-latest-small if its files are in
+MOVIELENS_DIR or in ../shared/data beside the repository.
 """
 
 import functools
@@ -8,8 +8,6 @@ import hashlib
 import http.server
 import logging
 import os
-import subprocess
-import sys
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -30,37 +28,45 @@ from sb3_savo import SAVO
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.envs.movielens import RecSimData
 from sb3_savo.envs.movielens import env as movielens
-from sb3_savo.envs.movielens.__main__ import _play, main
-from sb3_savo.envs.movielens.click_model import N_LAST, fit_click_model, frozen, last_clicks, model_inputs
-from sb3_savo.envs.movielens.dataset import DATASETS, RatingLog, centred, find_dataset, movie_embeddings, profiles, read_log
+from sb3_savo.envs.movielens.__main__ import main, play_episode
+from sb3_savo.envs.movielens.click_model import N_LAST_CLICKS, fit_click_model, last_clicks, model_inputs, to_click_model
+from sb3_savo.envs.movielens.dataset import (
+    DATASETS,
+    RatingLog,
+    centered_ratings,
+    find_dataset,
+    movie_embeddings,
+    read_log,
+    user_profiles,
+)
 
-# In the order in which they are read
+# In alphabetical order, as the genres are read
 GENRES = [
     "Action", "Adventure", "Animation", "Children", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 ]  # fmt: skip
-N_USERS, N_MOVIES, N_EACH = 200, 80, 30
+N_USERS, N_MOVIES, N_RATINGS_PER_USER = 200, 80, 30
 
 
 @functools.cache
 def tiny_log():
-    """Users who like a few genres each, some of them nearly every movie."""
+    """:return: Ratings of users with random tastes in genres, and different kindness"""
     rng = np.random.default_rng(0)
     genres = rng.random((N_MOVIES, len(GENRES))) < 0.15
     genres[np.arange(N_MOVIES), rng.integers(len(GENRES), size=N_MOVIES)] = True
-    users = np.repeat(np.arange(N_USERS), N_EACH)
-    movies = np.concatenate([rng.choice(N_MOVIES, N_EACH, replace=False) for _ in range(N_USERS)])
+    users = np.repeat(np.arange(N_USERS), N_RATINGS_PER_USER)
+    movies = np.concatenate([rng.choice(N_MOVIES, N_RATINGS_PER_USER, replace=False) for _ in range(N_USERS)])
     taste, kindness, quality = rng.normal(size=(N_USERS, len(GENRES))), rng.normal(size=N_USERS), rng.normal(size=N_MOVIES)
     liked = (taste[users] * genres[movies]).sum(axis=1) + kindness[users] + quality[movies]
     ratings = (3.4 + 0.8 * liked + 0.3 * rng.normal(size=len(users))).round().clip(1, 5)
     return RatingLog(users, movies, ratings.astype(np.float32), genres.astype(np.float32))
 
 
-def write(log, folder, dataset):
-    """The log in one of MovieLens' formats, in no order, with ids that are not the indices."""
+def write_files(log, folder, dataset):
+    """Write the log in a format of MovieLens, in random order, with IDs that differ from the indices; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     files = DATASETS[dataset]
-    # Two ratings to a second: time orders the seconds, the file orders the two
+    # Two ratings per second: time orders the pairs, the order in the file decides within a pair
     seconds = 900_000_000 + np.arange(len(log.users)) // 2
     rows = [
         (7 * user + 3, 5 * movie + 11, f"{rating:g}" if files.ratings.startswith("u") else f"{rating:.1f}", second)
@@ -74,12 +80,12 @@ def write(log, folder, dataset):
             "userId,movieId,rating,timestamp\n" + "".join("{},{},{},{}\n".format(*row) for row in rows), encoding="utf-8"
         )
         quoted = [title.replace('"', '""') for title in titles]
-        lines = [f'{5 * i + 11},"{quoted[i]}",{"|".join(names_of(log.genres[i]))}\n' for i in range(len(titles))]
+        lines = [f'{5 * i + 11},"{quoted[i]}",{"|".join(genre_names(log.genres[i]))}\n' for i in range(len(titles))]
         (folder / files.movies).write_text("movieId,title,genres\n" + "".join(lines), encoding="utf-8")
     elif files.ratings == "ratings.dat":
         lines = ["{}::{}::{}::{}\n".format(*row) for row in rows]
         (folder / files.ratings).write_text("".join(lines), encoding="latin-1")
-        lines = [f"{5 * i + 11}::{titles[i]}::{'|'.join(names_of(log.genres[i]))}\n" for i in range(len(titles))]
+        lines = [f"{5 * i + 11}::{titles[i]}::{'|'.join(genre_names(log.genres[i]))}\n" for i in range(len(titles))]
         (folder / files.movies).write_text("".join(lines), encoding="latin-1")
     else:
         lines = ["{}\t{}\t{}\t{}\n".format(*row) for row in rows]
@@ -92,13 +98,13 @@ def write(log, folder, dataset):
     return folder
 
 
-def names_of(flags):
+def genre_names(flags):
     return [name for name, flag in zip(GENRES, flags, strict=True) if flag]
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of its own for every test, and no way out."""
+    """An empty cache for every test, and no internet access; returns the cache's folder."""
     monkeypatch.setenv("SB3_SAVO_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MOVIELENS_DIR", raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -109,17 +115,18 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    """The folder of a tiny ml-latest-small, and a cache that has its fit."""
+    """The folder of a tiny ml-latest-small, and a cache that holds its fit."""
     folder, cache = tmp_path_factory.mktemp("data") / "ml-latest-small", tmp_path_factory.mktemp("cache")
-    write(tiny_log(), folder, "ml-latest-small")
+    write_files(tiny_log(), folder, "ml-latest-small")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SB3_SAVO_CACHE", str(cache))
-        movielens.load("ml-latest-small", folder)
+        movielens.load_splits("ml-latest-small", folder)
     return folder, cache
 
 
 @pytest.fixture
 def tiny(fitted, monkeypatch):
+    """The folder of a tiny ml-latest-small; the cache holds its fit."""
     monkeypatch.setenv("SB3_SAVO_CACHE", str(fitted[1]))
     return fitted[0]
 
@@ -129,11 +136,11 @@ def tiny(fitted, monkeypatch):
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_formats(dataset, tmp_path):
-    expected, log = tiny_log(), read_log(dataset, write(tiny_log(), tmp_path, dataset))
+    expected, log = tiny_log(), read_log(dataset, write_files(tiny_log(), tmp_path, dataset))
     np.testing.assert_array_equal(log.users, expected.users)
     np.testing.assert_array_equal(log.movies, expected.movies)
     np.testing.assert_array_equal(log.ratings, expected.ratings)
-    named = log.genres[:, 1:] if dataset == "ml-100k" else log.genres  # which has "unknown", too
+    named = log.genres[:, 1:] if dataset == "ml-100k" else log.genres  # the first genre of ml-100k is "unknown"
     np.testing.assert_array_equal(named, expected.genres)
     assert log.n_users == N_USERS
 
@@ -141,44 +148,54 @@ def test_formats(dataset, tmp_path):
 @pytest.mark.parametrize(
     "dataset, name, text, message",
     [
-        ("ml-latest-small", "ratings.csv", "", "not what ml-latest-small has"),
+        ("ml-latest-small", "ratings.csv", "", "does not have the format of ml-latest-small"),
         ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n", "empty"),
         ("ml-latest-small", "ratings.csv", "user,movie,stars,when\n1,11,4,9\n", "Usecols do not match"),
-        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,4.0,9\n3,16", "ratings.csv is not what"),
-        ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,good,9\n", "ratings.csv is not what"),
+        (
+            "ml-latest-small",
+            "ratings.csv",
+            "userId,movieId,rating,timestamp\n3,11,4.0,9\n3,16",
+            "ratings.csv does not have the format",
+        ),
+        (
+            "ml-latest-small",
+            "ratings.csv",
+            "userId,movieId,rating,timestamp\n3,11,good,9\n",
+            "ratings.csv does not have the format",
+        ),
         ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,,9\n", "a value is missing"),
         ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,11,40,9\n", "a rating of 40.0"),
         ("ml-latest-small", "ratings.csv", "userId,movieId,rating,timestamp\n3,12,4.0,9\n", "rates the movie 12"),
         ("ml-latest-small", "movies.csv", "movieId,title,genres\n11,A,Drama\n11,B,Drama\n", "two rows for one movie"),
         ("ml-latest-small", "movies.csv", "movieId,title,genres\n11,A\n", "a value is missing"),
-        ("ml-1m", "ratings.dat", "3,11,4,9\n", "ratings.dat is not what ml-1m"),
-        ("ml-1m", "ratings.dat", "3::11::4\n", "ratings.dat is not what ml-1m"),
+        ("ml-1m", "ratings.dat", "3,11,4,9\n", "ratings.dat does not have the format of ml-1m"),
+        ("ml-1m", "ratings.dat", "3::11::4\n", "ratings.dat does not have the format of ml-1m"),
         ("ml-1m", "movies.dat", "11::A\n", "a value is missing"),
-        ("ml-100k", "u.data", "3 11 4 9\n", "u.data is not what ml-100k"),
-        ("ml-100k", "u.item", "11|A|1999||http|0|1\n", "u.item is not what ml-100k"),
+        ("ml-100k", "u.data", "3 11 4 9\n", "u.data does not have the format of ml-100k"),
+        ("ml-100k", "u.item", "11|A|1999||http|0|1\n", "u.item does not have the format of ml-100k"),
     ],
 )
 def test_malformed_files(dataset, name, text, message, tmp_path):
-    (write(tiny_log(), tmp_path, dataset) / name).write_text(text)
+    (write_files(tiny_log(), tmp_path, dataset) / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         RecSimData(dataset, tmp_path)
 
 
-def test_where_files_are_found(tmp_path, cache, monkeypatch):
-    in_cache = write(tiny_log(), cache / "ml-1m", "ml-1m")
+def test_order_of_search(tmp_path, cache, monkeypatch):
+    in_cache = write_files(tiny_log(), cache / "ml-1m", "ml-1m")
     assert find_dataset("ml-1m") == in_cache
-    named = write(tiny_log(), tmp_path / "named" / "ml-1m", "ml-1m")
-    for path in (named, named.parent):
+    in_env_dir = write_files(tiny_log(), tmp_path / "env" / "ml-1m", "ml-1m")
+    for path in (in_env_dir, in_env_dir.parent):
         monkeypatch.setenv("MOVIELENS_DIR", str(path))
-        assert find_dataset("ml-1m") == named
-    given = write(tiny_log(), tmp_path / "anything", "ml-1m")
-    assert find_dataset("ml-1m", given) == find_dataset("ml-1m", str(given)) == given
+        assert find_dataset("ml-1m") == in_env_dir
+    in_data_dir = write_files(tiny_log(), tmp_path / "anything", "ml-1m")
+    assert find_dataset("ml-1m", in_data_dir) == find_dataset("ml-1m", str(in_data_dir)) == in_data_dir
     monkeypatch.setenv("MOVIELENS_DIR", str(tmp_path))
     assert find_dataset("ml-1m") == in_cache
 
 
-def test_one_data_set_is_not_taken_for_another(tmp_path):
-    small = write(tiny_log(), tmp_path / "ml-latest-small", "ml-latest-small")
+def test_folders_named_after_other_data_sets_do_not_count(tmp_path):
+    small = write_files(tiny_log(), tmp_path / "ml-latest-small", "ml-latest-small")
     assert find_dataset("ml-latest-small", small) == small
     with pytest.raises(FileNotFoundError, match=r"has no ratings\.csv and movies\.csv of ml-25m"):
         find_dataset("ml-25m", small)
@@ -197,24 +214,24 @@ def test_missing_files(tmp_path, cache, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves an archive as GroupLens does; a list of what was asked for."""
-    folder = write(tiny_log(), tmp_path / "grouplens" / "ml-1m", "ml-1m")
-    (folder / "README").write_text("of no use here")
+    """Serve an archive as GroupLens does; returns a list of the requested paths."""
+    folder = write_files(tiny_log(), tmp_path / "grouplens" / "ml-1m", "ml-1m")
+    (folder / "README").write_text("A file that is not extracted")
     with zipfile.ZipFile(tmp_path / "grouplens" / "ml-1m.zip", "w") as archive:
         for path in folder.iterdir():
             archive.write(path, f"ml-1m/{path.name}")
-    asked = []
+    requested_paths = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_request(self, *args):
-            asked.append(self.path)
+            requested_paths.append(self.path)
 
     handler = functools.partial(Handler, directory=tmp_path / "grouplens")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
         threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr("sb3_savo.envs.movielens.dataset.URL", f"http://127.0.0.1:{httpd.server_port}/{{}}.zip")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield asked
+        yield requested_paths
         httpd.shutdown()
 
 
@@ -254,23 +271,24 @@ def test_embeddings():
         assert abs(np.corrcoef(u[:, k] * s[k], embeddings[:, k])[0, 1]) > 0.999
 
 
-def test_embeddings_do_not_know_the_evaluation_users():
+def test_embeddings_ignore_the_evaluation_users():
     log, offline = tiny_log(), np.arange(N_USERS) % 5 < 3
     other = log._replace(ratings=np.where(offline[log.users], log.ratings, 1).astype(np.float32))
     np.testing.assert_array_equal(movie_embeddings(log, offline), movie_embeddings(other, offline))
     assert not np.array_equal(movie_embeddings(log, offline), movie_embeddings(log, ~offline))
 
 
-def test_a_movie_that_nobody_rated_has_an_embedding():
+def test_a_movie_without_ratings_has_an_embedding():
     log, offline = tiny_log(), np.ones(N_USERS, dtype=bool)
-    more = log._replace(genres=np.vstack([log.genres, log.genres[:1]]))
-    embeddings = movie_embeddings(more, offline)
+    longer = log._replace(genres=np.vstack([log.genres, log.genres[:1]]))
+    embeddings = movie_embeddings(longer, offline)
     np.testing.assert_array_equal(embeddings[-1, 12:], embeddings[0, 12:])
     assert np.isfinite(embeddings).all()
 
 
-@pytest.mark.parametrize("genres", [np.zeros((N_MOVIES, 30)), np.zeros((10, 18))])
-def test_too_small_for_an_embedding(genres):
+@pytest.mark.parametrize("n_movies, n_genres", [(N_MOVIES, 30), (10, 18)])
+def test_too_small_for_embeddings(n_movies, n_genres):
+    genres = np.zeros((n_movies, n_genres))
     log = RatingLog(np.arange(20), np.arange(20) % len(genres), np.ones(20), genres)
     with pytest.raises(ValueError, match="have no embedding of 30 dimensions"):
         movie_embeddings(log, np.ones(20, dtype=bool))
@@ -280,7 +298,7 @@ def test_profiles():
     embeddings = np.array([[1.0, -1.0], [0.5, 1.0], [-1.0, 0.0]], dtype=np.float32)
     groups, movies, weights = np.array([0, 0, 1, 3]), np.array([0, 2, 1, 1]), np.array([1.0, -3.0, 0.0, -0.5])
     expected = [[(1 + 3) / 4, -1 / 4], [0, 0], [0, 0], [-0.5, -1]]
-    np.testing.assert_allclose(profiles(embeddings, groups, movies, weights), expected)
+    np.testing.assert_allclose(user_profiles(embeddings, groups, movies, weights), expected)
 
 
 def test_last_clicks():
@@ -293,35 +311,35 @@ def test_last_clicks():
     assert (last_clicks(episodes, np.zeros(300, dtype=bool), np.arange(300)) == -1).all()
 
 
-def test_frozen_model_is_what_was_fitted():
+def test_the_click_model_equals_the_fitted_pipeline():
     rng = np.random.default_rng(0)
     states, movies = rng.uniform(-1, 1, (400, 120)).astype(np.float32), rng.uniform(-1, 1, (400, 30)).astype(np.float32)
     x, y = model_inputs(states, movies), rng.random(400) < expit(3 * (states[:, 90:] * movies).sum(axis=1))
     np.testing.assert_allclose(x[:, :30], (states[:, :30] + states[:, 30:60] + states[:, 60:90]) / 3, atol=1e-6)
     np.testing.assert_array_equal(x[:, 30:], np.hstack([states[:, 90:], movies, states[:, 90:] * movies]))
     pipeline = make_pipeline(StandardScaler(), MLPClassifier(16, early_stopping=True, random_state=0)).fit(x, y)
-    model = frozen(pipeline, 0.5)
+    model = to_click_model(pipeline, 0.5)
     for state in states[:5]:
         expected = pipeline.predict_proba(model_inputs(np.tile(state, (400, 1)), movies))[:, 1]
         np.testing.assert_allclose(model.probability(state, movies), expected, atol=1e-5)
 
 
-def auc_of(log, members):
+def held_out_auc(log, members):
     offline = ~members
     embeddings = movie_embeddings(log, offline)
-    return fit_click_model(log, embeddings, centred(log, offline), members).auc
+    return fit_click_model(log, embeddings, centered_ratings(log, offline), members).auc
 
 
-def test_the_click_model_learns_tastes_and_no_more_than_there_are():
-    """From ratings without a pattern nothing can be learnt, unless what is to be predicted is given away."""
+def test_the_click_model_learns_tastes_only():
+    """Random ratings cannot be predicted, unless the inputs give them away."""
     members = np.arange(N_USERS) % 5 >= 3
-    assert auc_of(tiny_log(), members) > 0.7
+    assert held_out_auc(tiny_log(), members) > 0.7
     noise = np.random.default_rng(0).integers(1, 6, len(tiny_log().ratings)).astype(np.float32)
-    assert 0.4 < auc_of(tiny_log()._replace(ratings=noise), members) < 0.6
+    assert 0.4 < held_out_auc(tiny_log()._replace(ratings=noise), members) < 0.6
 
 
 @pytest.mark.parametrize("ratings, n_members, message", [(5, N_USERS, "too few for a click model"), (None, 4, "4 users are")])
-def test_too_little_for_a_click_model(ratings, n_members, message):
+def test_too_small_for_a_click_model(ratings, n_members, message):
     log, members = tiny_log(), np.arange(N_USERS) < n_members
     if ratings is not None:
         log = log._replace(ratings=np.full_like(log.ratings, ratings))
@@ -331,36 +349,36 @@ def test_too_little_for_a_click_model(ratings, n_members, message):
 
 
 @pytest.fixture
-def examples(monkeypatch):
-    """A list of what a click model would be fitted to."""
-    given = []
-    monkeypatch.setattr("sb3_savo.envs.movielens.click_model.fit_network", lambda *arrays: given.append(arrays))
-    return given
+def training_sets(monkeypatch):
+    """A list of the training sets of the click models, which are not fitted."""
+    sets = []
+    monkeypatch.setattr("sb3_savo.envs.movielens.click_model.fit_network", lambda *arrays: sets.append(arrays))
+    return sets
 
 
-def test_what_the_click_model_is_fitted_to(examples):
+def test_the_training_set_of_the_click_model(training_sets):
     log, members = tiny_log(), np.arange(N_USERS) % 3 == 0
-    embeddings, weights = movie_embeddings(log, members), centred(log, members)
+    embeddings, weights = movie_embeddings(log, members), centered_ratings(log, members)
     fit_click_model(log, embeddings, weights, members)
-    x, y, users = examples[0]
-    assert np.unique(users).tolist() == np.flatnonzero(members).tolist() and len(y) == members.sum() * N_EACH
+    x, y, users = training_sets[0]
+    assert np.unique(users).tolist() == np.flatnonzero(members).tolist() and len(y) == members.sum() * N_RATINGS_PER_USER
     np.testing.assert_array_equal(y, log.ratings[members[log.users]] >= 4)
     for user in np.unique(users)[:5]:
         movies, ratings, own = (array[log.users == user] for array in (log.movies, log.ratings, weights))
         for start, other in ((0, slice(15, 30)), (15, slice(0, 15))):
             profile = own[other] @ embeddings[movies[other]] / abs(own[other]).sum()
             for i in range(start, start + 15):
-                last = [embeddings[movies[j]] for j in range(start, i) if ratings[j] >= 4][: -N_LAST - 1 : -1]
+                last = [embeddings[movies[j]] for j in range(start, i) if ratings[j] >= 4][: -N_LAST_CLICKS - 1 : -1]
                 movie = embeddings[movies[i]]
                 expected = np.concatenate([np.sum([np.zeros(30), *last], axis=0) / 3, profile, movie, profile * movie])
                 np.testing.assert_allclose(x[users == user][i], expected, atol=1e-5)
 
 
-def test_many_ratings_are_sampled(examples, monkeypatch):
-    monkeypatch.setattr("sb3_savo.envs.movielens.click_model.MAX_RATINGS", 1000)
+def test_many_ratings_are_sampled(training_sets, monkeypatch):
+    monkeypatch.setattr("sb3_savo.envs.movielens.click_model.MAX_FITTED_RATINGS", 1000)
     everyone = np.ones(N_USERS, dtype=bool)
-    fit_click_model(tiny_log(), movie_embeddings(tiny_log(), everyone), centred(tiny_log(), everyone), everyone)
-    x, y, users = examples[0]
+    fit_click_model(tiny_log(), movie_embeddings(tiny_log(), everyone), centered_ratings(tiny_log(), everyone), everyone)
+    x, y, users = training_sets[0]
     assert x.shape == (1000, 120) and y.shape == users.shape == (1000,)
     assert len(np.unique(users)) > 0.9 * N_USERS
 
@@ -380,7 +398,7 @@ def test_checkers_and_spaces(tiny, split):
 
 
 def test_episodes(tiny):
-    """Clicks, and nothing else, shift the history; the profile is that of a user of the split."""
+    """Only clicks change the history; the profile belongs to a user of the split."""
     env = gym.make("RecSimData-v0", data_dir=tiny)
     data = env.unwrapped
     embeddings = data.action_space.embeddings
@@ -394,9 +412,9 @@ def test_episodes(tiny):
         for step in range(80):
             movie = rng.integers(N_MOVIES)
             before = obs.copy()
-            following, reward, terminated, truncated, info = env.step(movie)
+            next_obs, reward, terminated, truncated, info = env.step(movie)
             np.testing.assert_array_equal(obs, before)
-            obs = following
+            obs = next_obs
             if reward:
                 history = [embeddings[movie], *history[:2]]
             np.testing.assert_array_equal(obs, np.concatenate([*history, profile]))
@@ -430,20 +448,20 @@ def test_clicks_have_the_models_probability(tiny):
     env = RecSimData(data_dir=tiny)
     obs, _ = env.reset(seed=0)
     rng = np.random.default_rng(0)
-    likely, clicked = [], []
+    probabilities, clicked = [], []
     for step in range(1, 4001):
         movie = rng.integers(N_MOVIES)
-        likely.append(env.click_model.probability(obs, env.action_space.embeddings[movie][None])[0])
+        probabilities.append(env.click_model.probability(obs, env.action_space.embeddings[movie][None])[0])
         obs, reward, *_ = env.step(movie)
         clicked.append(reward)
         if step % 20 == 0:
             obs, _ = env.reset()
-    likely, clicked = np.array(likely), np.array(clicked)
-    order = np.argsort(likely)
+    probabilities, clicked = np.array(probabilities), np.array(clicked)
+    order = np.argsort(probabilities)
     for part in np.array_split(order, 4):
-        error = np.sqrt((likely[part] * (1 - likely[part])).mean() / len(part))
-        assert abs(clicked[part].mean() - likely[part].mean()) < 4 * error
-    assert likely[order[:1000]].mean() < likely[order[-1000:]].mean() - 0.2
+        error = np.sqrt((probabilities[part] * (1 - probabilities[part])).mean() / len(part))
+        assert abs(clicked[part].mean() - probabilities[part].mean()) < 4 * error
+    assert probabilities[order[:1000]].mean() < probabilities[order[-1000:]].mean() - 0.2
 
 
 def test_seeds(tiny):
@@ -461,7 +479,7 @@ def test_seeds(tiny):
 
 
 @pytest.mark.parametrize("action", [-1, N_MOVIES, 1.5, np.array([1, 2]), None])
-def test_no_such_movie(tiny, action):
+def test_bad_action(tiny, action):
     env = RecSimData(data_dir=tiny)
     env.reset(seed=0)
     with pytest.raises(ValueError, match=f"is not a movie: it must be an integer from 0 to {N_MOVIES - 1}"):
@@ -483,19 +501,19 @@ def test_bad_arguments(tiny, kwargs, error, message):
 
 
 def test_splits(tiny):
-    train, held = RecSimData(data_dir=tiny), RecSimData(data_dir=tiny, split="eval")
-    assert len(train.profiles) == 0.6 * N_USERS and len(held.profiles) == 0.4 * N_USERS
-    assert not {row.tobytes() for row in train.profiles} & {row.tobytes() for row in held.profiles}
-    assert train.action_space == held.action_space
+    train, evaluation = RecSimData(data_dir=tiny), RecSimData(data_dir=tiny, split="eval")
+    assert len(train.profiles) == 0.6 * N_USERS and len(evaluation.profiles) == 0.4 * N_USERS
+    assert not {row.tobytes() for row in train.profiles} & {row.tobytes() for row in evaluation.profiles}
+    assert train.action_space == evaluation.action_space
     obs, _ = train.reset(seed=0)
     movies = train.action_space.embeddings
-    assert not np.allclose(train.click_model.probability(obs, movies), held.click_model.probability(obs, movies))
-    assert 0.6 < train.click_model.auc < 1 and 0.6 < held.click_model.auc < 1
+    assert not np.allclose(train.click_model.probability(obs, movies), evaluation.click_model.probability(obs, movies))
+    assert 0.6 < train.click_model.auc < 1 and 0.6 < evaluation.click_model.auc < 1
     other = RecSimData(data_dir=tiny, split_seed=1)
     assert train.action_space != other.action_space
 
 
-def test_profiles_are_those_of_the_users_own_ratings(tiny):
+def test_profiles_are_computed_from_the_users_own_ratings(tiny):
     log = tiny_log()
     offline = np.zeros(N_USERS, dtype=bool)
     offline[np.random.default_rng(0).permutation(N_USERS)[: round(0.6 * N_USERS)]] = True
@@ -509,8 +527,8 @@ def test_profiles_are_those_of_the_users_own_ratings(tiny):
 
 def test_environments_of_a_process_share_their_arrays(tiny):
     vec_env = DummyVecEnv([lambda: RecSimData(data_dir=tiny)] * 3 + [lambda: RecSimData(data_dir=str(tiny), split="eval")])
-    shared = {id(env.action_space.embeddings) for env in vec_env.envs}
-    assert len(shared) == 1
+    ids = {id(env.action_space.embeddings) for env in vec_env.envs}
+    assert len(ids) == 1
     assert not vec_env.envs[0].action_space.embeddings.flags.writeable
     assert not vec_env.envs[0].profiles.flags.writeable
 
@@ -518,81 +536,90 @@ def test_environments_of_a_process_share_their_arrays(tiny):
 # The cache
 
 
-def state_of(env):
+def fitted_arrays(env):
     return [env.action_space.embeddings, env.profiles, *env.click_model]
 
 
 def assert_same(env, other):
-    for array, expected in zip(state_of(env), state_of(other), strict=True):
+    for array, expected in zip(fitted_arrays(env), fitted_arrays(other), strict=True):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_the_rl_zoo_trains_in_processes_and_the_zip_needs_no_data(tiny, tmp_path, monkeypatch):
-    run = functools.partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True)
-    monkeypatch.setenv("MOVIELENS_DIR", str(tiny))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", "RecSimData-v0", "-n", "60", "--vec-env", "subproc"]
-    options = ["--hyperparams", "learning_starts:40", "n_envs:2", "train_freq:5", "gradient_steps:2", "buffer_size:5000"]
-    run([sys.executable, *train, "--eval-freq", "-1", *options])
-    path = tmp_path / "logs" / "savo" / "RecSimData-v0_1" / "RecSimData-v0.zip"
-    model = SAVO.load(path, device="cpu")
-    obs = np.stack([model.observation_space.sample() for _ in range(20)])
-    np.save(tmp_path / "obs.npy", obs)
+def test_the_rl_zoo_trains_and_the_zip_needs_no_data(tiny, tmp_path, monkeypatch):
+    from rl_zoo3.train import train  # takes seconds to import
 
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOVIELENS_DIR", str(tiny))
+    arguments = ["train", "--algo", "savo", "--env", "RecSimData-v0", "-n", "60", "--eval-freq", "-1", "--device", "cpu"]
+    options = ["--hyperparams", "learning_starts:40", "n_envs:2", "train_freq:5", "gradient_steps:2", "buffer_size:5000"]
+    monkeypatch.setattr("sys.argv", [*arguments, *options])
+    train()
+    expected = np.array(RecSimData().action_space.embeddings)
+
+    # Without the data and the cache, no RecSimData can be made
     monkeypatch.delenv("MOVIELENS_DIR")
     monkeypatch.setenv("SB3_SAVO_CACHE", str(tmp_path / "nothing"))
-    predict = f"import numpy as np; from sb3_savo import SAVO; model = SAVO.load({str(path)!r}, device='cpu'); "
-    run([sys.executable, "-c", predict + "np.save('items.npy', model.predict(np.load('obs.npy'))[0])"])
-    np.testing.assert_array_equal(np.load(tmp_path / "items.npy"), model.predict(obs)[0])
+    movielens._load.cache_clear()
+    with pytest.raises(FileNotFoundError):
+        RecSimData()
+    model = SAVO.load(tmp_path / "logs" / "savo" / "RecSimData-v0_1" / "RecSimData-v0.zip", device="cpu")
+    assert model.num_timesteps == 60 and model._n_updates > 0
+    np.testing.assert_array_equal(model.action_space.embeddings, expected)
+    items, _ = model.predict(np.stack([model.observation_space.sample() for _ in range(20)]))
+    assert all(model.action_space.contains(item) for item in items)
 
 
 @pytest.fixture
 def fits(monkeypatch):
     """A list that grows with every fit."""
-    done = []
-    fit = movielens.fit
-    monkeypatch.setattr(movielens, "fit", lambda *args: done.append(args) or fit(*args))
-    return done
+    calls = []
+    fit_splits = movielens.fit_splits
+    monkeypatch.setattr(movielens, "fit_splits", lambda *args: calls.append(args) or fit_splits(*args))
+    return calls
 
 
-def test_a_fit_is_kept(tmp_path, cache, fits, caplog):
-    folder = write(tiny_log(), tmp_path / "data", "ml-1m")
+def test_a_fit_is_cached(tmp_path, cache, fits, caplog):
+    folder = write_files(tiny_log(), tmp_path / "data", "ml-1m")
     with caplog.at_level(logging.INFO, logger="sb3_savo.envs.movielens"):
         first = RecSimData("ml-1m", folder)
     assert [record.message[:40] for record in caplog.records] == [
         f"ml-1m, {split}: click model with a held-out AUC of"[:40] for split in ("train", "eval")
     ]
-    (kept,) = cache.glob("*.npz")
-    written = kept.stat().st_mtime_ns
+    (cache_file,) = cache.glob("*.npz")
+    written = cache_file.stat().st_mtime_ns
     movielens._load.cache_clear()
     second = RecSimData("ml-1m", folder)
     assert first.profiles is not second.profiles
     assert_same(first, second)
-    assert len(fits) == 1 and kept.stat().st_mtime_ns == written
+    assert len(fits) == 1 and cache_file.stat().st_mtime_ns == written
 
-    # Another split, and other ratings, have fits of their own
+    # Another split seed, or other ratings, need another fit
     RecSimData("ml-1m", folder, split_seed=1)
     ratings = tiny_log().ratings[::-1]
-    write(tiny_log()._replace(ratings=ratings), folder, "ml-1m")
+    write_files(tiny_log()._replace(ratings=ratings), folder, "ml-1m")
     movielens._load.cache_clear()
     assert not np.array_equal(RecSimData("ml-1m", folder).profiles, first.profiles)
     assert len(fits) == 3 and len(list(cache.glob("*.npz"))) == 3
 
 
-@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: b"nothing", lambda whole: whole[: len(whole) // 2]])
-def test_a_damaged_fit_is_made_anew(tmp_path, cache, fits, damage):
-    folder = write(tiny_log(), tmp_path, "ml-latest-small")
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: b"nothing", lambda content: content[: len(content) // 2]],
+    ids=["empty", "garbage", "truncated"],
+)
+def test_a_damaged_cache_file_is_replaced(tmp_path, cache, fits, damage):
+    folder = write_files(tiny_log(), tmp_path, "ml-latest-small")
     intact = RecSimData(data_dir=folder)
-    (kept,) = cache.glob("*.npz")
-    kept.write_bytes(damage(kept.read_bytes()))
+    (cache_file,) = cache.glob("*.npz")
+    cache_file.write_bytes(damage(cache_file.read_bytes()))
     for _ in range(2):
         movielens._load.cache_clear()
         assert_same(RecSimData(data_dir=folder), intact)
         assert len(fits) == 2
 
 
-def test_only_one_of_several_fits(tmp_path, cache, fits):
-    folder = write(tiny_log(), tmp_path, "ml-latest-small")
+def test_only_one_of_several_threads_fits(tmp_path, cache, fits):
+    folder = write_files(tiny_log(), tmp_path, "ml-latest-small")
     with ThreadPoolExecutor(3) as threads:
         first, *others = threads.map(RecSimData, ["ml-latest-small"] * 3, [folder] * 3)
     for env in others:
@@ -601,10 +628,10 @@ def test_only_one_of_several_fits(tmp_path, cache, fits):
     assert {path.suffix for path in cache.iterdir()} == {".npz", ".lock"}
 
 
-@pytest.mark.expensive
 def test_workers_may_start_at_once(tiny, cache, monkeypatch):
     monkeypatch.setenv("SB3_SAVO_CACHE", str(cache))
-    vec_env = SubprocVecEnv([lambda: RecSimData(data_dir=tiny)] * 2)
+    # Forked workers start at once; other start methods would import torch in every worker
+    vec_env = SubprocVecEnv([lambda: RecSimData(data_dir=tiny)] * 2, start_method="fork")
     first, second = vec_env.get_attr("action_space")
     assert first == second == RecSimData(data_dir=tiny).action_space
     vec_env.close()
@@ -616,21 +643,25 @@ def test_main(tiny, monkeypatch, capsys):
     main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"ml-latest-small: {N_MOVIES} movies"
-    assert lines[1].startswith(f"train: {0.6 * N_USERS:.0f} users, {0.6 * N_USERS * N_EACH:.0f} ratings, held-out AUC 0.")
-    assert lines[4].startswith(f"eval: {0.4 * N_USERS:.0f} users, {0.4 * N_USERS * N_EACH:.0f} ratings, held-out AUC 0.")
+    assert lines[1].startswith(
+        f"train: {0.6 * N_USERS:.0f} users, {0.6 * N_USERS * N_RATINGS_PER_USER:.0f} ratings, held-out AUC 0."
+    )
+    assert lines[4].startswith(
+        f"eval: {0.4 * N_USERS:.0f} users, {0.4 * N_USERS * N_RATINGS_PER_USER:.0f} ratings, held-out AUC 0."
+    )
     for random, greedy in (lines[2:4], lines[5:7]):
         assert float(random.split()[-4]) < float(greedy.split()[-4])
 
 
 # The real files
 
-REAL = [os.environ.get("MOVIELENS_DIR"), Path(__file__).parents[3] / "shared" / "data"]
+PARENT_FOLDERS = [os.environ.get("MOVIELENS_DIR"), Path(__file__).parents[3] / "shared" / "data"]
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """The folder of the real ml-latest-small, and a cache for it."""
-    for parent in filter(None, REAL):
+    """The folder of the real ml-latest-small, and an empty cache for it."""
+    for parent in filter(None, PARENT_FOLDERS):
         try:
             return find_dataset("ml-latest-small", parent), tmp_path_factory.mktemp("real")
         except FileNotFoundError:
@@ -641,21 +672,21 @@ def real(tmp_path_factory):
 def test_real_files(real):
     log = read_log("ml-latest-small", real[0])
     assert len(log.genres) == 9742 and log.n_users == 610 and len(log.ratings) == 100_836
-    # Toy Story (1995), Adventure|Animation|Children|Comedy|Fantasy; the first user rated it 4
+    # Toy Story (1995) has the genres Adventure|Animation|Children|Comedy|Fantasy; the first user rated it 4
     assert log.genres[0].sum() == 5 and log.genres.shape[1] == 20
     assert log.ratings[(log.users == 0) & (log.movies == 0)].tolist() == [4]
 
 
-@pytest.mark.parametrize("split, n_users, auc", [("train", 366, 0.74), ("eval", 244, 0.68)])
-def test_real_environment(real, monkeypatch, split, n_users, auc):
+@pytest.mark.parametrize("split, n_users, min_auc", [("train", 366, 0.74), ("eval", 244, 0.68)])
+def test_real_environment(real, monkeypatch, split, n_users, min_auc):
     monkeypatch.setenv("SB3_SAVO_CACHE", str(real[1]))
     env = gym.make("RecSimData-v0", data_dir=real[0], split=split)
     sb3_check_env(env)
     gymnasium_check_env(env.unwrapped)
     data = env.unwrapped
     assert data.action_space.embeddings.shape == (9742, 30) and len(data.profiles) == n_users
-    assert auc < data.click_model.auc < 0.85
-    random = np.mean([_play(data, greedy=False, seed=seed) for seed in range(40)])
-    greedy = np.mean([_play(data, greedy=True, seed=seed) for seed in range(4)])
+    assert min_auc < data.click_model.auc < 0.85
+    random = np.mean([play_episode(data, greedy=False, seed=seed) for seed in range(40)])
+    greedy = np.mean([play_episode(data, greedy=True, seed=seed) for seed in range(4)])
     assert 33 < random < 47
     assert greedy > 60

@@ -1,4 +1,4 @@
-"""Print what RecSim-Data is made of: ``python -m sb3_savo.envs.movielens``."""
+"""Print statistics of RecSim-Data: ``python -m sb3_savo.envs.movielens``."""
 
 import argparse
 import logging
@@ -6,11 +6,13 @@ import logging
 import numpy as np
 
 from sb3_savo.envs.movielens.dataset import DATASETS
-from sb3_savo.envs.movielens.env import RecSimData, load
+from sb3_savo.envs.movielens.env import RecSimData, load_splits
+
+N_STEPS = 80  # the time limit of RecSimData-v0
 
 
 def main() -> None:
-    """Print what the two splits of a data set are made of, and the clicks that two policies get."""
+    """Print the size and the click model's AUC of both splits of a data set, and the clicks that two policies get."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("dataset", nargs="?", default="ml-latest-small", choices=DATASETS)
     parser.add_argument("--data-dir", help="folder that holds the data set's files, or its parent")
@@ -18,27 +20,35 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
 
-    embeddings, splits = load(args.dataset, args.data_dir)
+    embeddings, splits = load_splits(args.dataset, args.data_dir)
     print(f"{args.dataset}: {len(embeddings)} movies")
     for name, split in splits.items():
         print(f"{name}: {len(split.profiles)} users, {split.n_ratings} ratings, held-out AUC {split.click_model.auc:.3f}")
         env = RecSimData(args.dataset, args.data_dir, name)
         for greedy in (False, True):
-            n_clicks = [_play(env, greedy, seed) for seed in range(args.episodes)]
-            print(f"  {'the likeliest click' if greedy else 'a random movie'} each step: {np.mean(n_clicks):.1f} clicks of 80")
+            n_clicks = [play_episode(env, greedy, seed) for seed in range(args.episodes)]
+            policy = "the likeliest click" if greedy else "a random movie"
+            print(f"  {policy} each step: {np.mean(n_clicks):.1f} clicks of {N_STEPS}")
 
 
-def _play(env: RecSimData, greedy: bool, seed: int) -> float:
-    """Return of 80 steps of always the likeliest click, or of random movies."""
+def play_episode(env: RecSimData, greedy: bool, seed: int) -> float:
+    """
+    :param env: The environment
+    :param greedy: Whether to recommend the movie of the likeliest click at every step (True), or a random movie (False)
+    :param seed: Seed of the environment and of the random movies
+    :return: Number of clicks in 80 steps
+    """
     obs, _ = env.reset(seed=seed)
     env.action_space.seed(seed)
-    total = 0.0
-    for _ in range(80):
-        likelihood = env.click_model.probability(obs, env.action_space.embeddings) if greedy else None
-        movie = env.action_space.sample() if likelihood is None else likelihood.argmax()
+    n_clicks = 0.0
+    for _ in range(N_STEPS):
+        if greedy:
+            movie = env.click_model.probability(obs, env.action_space.embeddings).argmax()
+        else:
+            movie = env.action_space.sample()
         obs, reward, _, _, _ = env.step(movie)
-        total += reward
-    return total
+        n_clicks += reward
+    return n_clicks
 
 
 if __name__ == "__main__":

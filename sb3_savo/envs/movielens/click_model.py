@@ -1,4 +1,4 @@
-"""The click model of RecSim-Data: how likely a user clicks a movie, learnt from ratings and then frozen."""
+"""The click model of RecSim-Data: the probability that a user clicks a movie, learned from ratings and then fixed."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,21 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sb3_savo.envs.movielens.dataset import RatingLog, profiles
+from sb3_savo.envs.movielens.dataset import RatingLog, user_profiles
 
-CLICK_STARS = 4.0
-N_LAST = 3
+MIN_CLICK_STARS = 4.0
+N_LAST_CLICKS = 3
 N_HIDDEN = 64
-MAX_RATINGS = 300_000
+MAX_FITTED_RATINGS = 300_000
 
 
 class ClickModel(NamedTuple):
     """
-    P(click | state, movie) for states of the last 3 clicked movies' embeddings, newest first and 0 where there is none, and
-    the user's profile. It is a network with one hidden layer over the mean of the three, the profile, the movie's embedding
-    and the product of the last two. (Products with the clicked movies, too, did no better on held-out users.)
+    P(click | state, movie), from a network with one hidden layer.
+
+    A state is the embeddings of the last 3 clicked movies, newest first and 0 where there is none, and the user's profile. The
+    inputs of the network are the mean of the clicked movies, the profile, the movie's embedding, and the product of the last
+    two. Products with the clicked movies did not improve the AUC on held-out users.
     """
 
     history_weights: np.ndarray  # (30, n_hidden)
@@ -32,16 +34,16 @@ class ClickModel(NamedTuple):
     hidden_bias: np.ndarray  # (n_hidden,)
     output_weights: np.ndarray  # (n_hidden,)
     output_bias: np.ndarray  # ()
-    auc: np.ndarray  # (): area under the ROC curve, on users whom it was not fitted to
+    auc: np.ndarray  # Area under the ROC curve, on held-out users, ()
 
     def probability(self, state: np.ndarray, movies: np.ndarray) -> np.ndarray:
         """
         :param state: One state, (120,)
-        :param movies: Embeddings of the movies that are asked for, (n, 30)
-        :return: Probability of a click on each, (n,)
+        :param movies: Embeddings of the movies, (n, 30)
+        :return: Probability of a click on each movie, (n,)
         """
         history, profile = split_state(state)
-        # Given the state, what enters the hidden layer is linear in the movie
+        # The state is the same for all movies, and given the state the hidden layer's input is linear in the movie
         slope = self.movie_weights + profile[:, None] * self.product_weights
         offset = history @ self.history_weights + profile @ self.profile_weights + self.hidden_bias
         return expit(np.maximum(movies @ slope + offset, 0) @ self.output_weights + self.output_bias)
@@ -49,18 +51,18 @@ class ClickModel(NamedTuple):
 
 def split_state(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
-    :param states: (..., 120)
-    :return: Mean of the last 3 clicked movies, (..., 30), and the profile, (..., 30)
+    :param states: States, (..., 120)
+    :return: Mean of the embeddings of the last 3 clicked movies, (..., 30), and the user's profile, (..., 30)
     """
-    blocks = states.reshape(*states.shape[:-1], N_LAST + 1, -1)
-    return blocks[..., :N_LAST, :].mean(axis=-2), blocks[..., N_LAST, :]
+    blocks = states.reshape(*states.shape[:-1], N_LAST_CLICKS + 1, -1)
+    return blocks[..., :N_LAST_CLICKS, :].mean(axis=-2), blocks[..., N_LAST_CLICKS, :]
 
 
 def model_inputs(states: np.ndarray, movies: np.ndarray) -> np.ndarray:
     """
-    :param states: (n, 120)
-    :param movies: Embedding of one movie for each, (n, 30)
-    :return: What the network is fitted to, (n, 120)
+    :param states: States, (n, 120)
+    :param movies: Embedding of one movie for each state, (n, 30)
+    :return: Inputs of the network, (n, 120)
     """
     history, profile = split_state(states)
     return np.hstack([history, profile, movies, profile * movies])
@@ -68,73 +70,77 @@ def model_inputs(states: np.ndarray, movies: np.ndarray) -> np.ndarray:
 
 def fit_click_model(log: RatingLog, embeddings: np.ndarray, weights: np.ndarray, members: np.ndarray) -> ClickModel:
     """
-    Fit a network with the log loss (BCE) to clicks, which are ratings of at least 4, of four fifths of the users; the last
-    fifth is held out for the AUC. At most 300,000 ratings are used, drawn at random.
+    Fit a network with the log loss (BCE) to predict clicks, which are ratings of at least 4 stars. A fifth of the users is
+    held out for the AUC. At most 300,000 ratings are used, drawn at random.
 
-    A user's log is two episodes, its earlier and its later half. An episode starts without clicks, and its profile is that
-    of the other half, since one of the very ratings that are to be predicted would give them away.
+    The log of a user is split into two episodes, the earlier and the later half. An episode starts without clicks. Its profile
+    is computed from the other half, since a profile from the predicted ratings themselves would give them away.
 
     :param log: The ratings
-    :param embeddings: Of the movies, (n_movies, 30)
-    :param weights: Centred ratings, (n_ratings,)
-    :param members: Whether a user is one of this split, (n_users,)
+    :param embeddings: Embeddings of the movies, (n_movies, 30)
+    :param weights: Centered ratings, (n_ratings,)
+    :param members: Whether a user is in this split, (n_users,)
     :return: The model
-    :raises ValueError: if the users are too few
+    :raises ValueError: if there are too few users, clicks or ratings without a click
     """
-    n_of_user = np.bincount(log.users)
-    place = np.arange(len(log.users)) - (np.cumsum(n_of_user) - n_of_user)[log.users]
-    episodes = 2 * log.users + (place >= n_of_user[log.users] // 2)
-    clicked = log.ratings >= CLICK_STARS
+    n_ratings = np.bincount(log.users)
+    ordinals = np.arange(len(log.users)) - (np.cumsum(n_ratings) - n_ratings)[log.users]
+    episodes = 2 * log.users + (ordinals >= n_ratings[log.users] // 2)
+    clicked = log.ratings >= MIN_CLICK_STARS
 
     rows = np.flatnonzero(members[log.users])
-    if len(rows) > MAX_RATINGS:
-        rows = np.random.default_rng(0).choice(rows, MAX_RATINGS, replace=False)
+    if len(rows) > MAX_FITTED_RATINGS:
+        rows = np.random.default_rng(0).choice(rows, MAX_FITTED_RATINGS, replace=False)
     last = last_clicks(episodes, clicked, rows)
     history = np.vstack([embeddings, np.zeros_like(embeddings[:1])])[np.where(last >= 0, log.movies[last], -1)]
-    profile = profiles(embeddings, episodes, log.movies, weights)[episodes[rows] ^ 1]
+    profile = user_profiles(embeddings, episodes, log.movies, weights)[episodes[rows] ^ 1]
     states = np.hstack([history.reshape(len(rows), -1), profile])
     return fit_network(model_inputs(states, embeddings[log.movies[rows]]), clicked[rows], log.users[rows])
 
 
 def last_clicks(episodes: np.ndarray, clicked: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """
-    :param episodes: Which episode a rating is of, ascending, (n_ratings,)
-    :param clicked: Whether it is a click, (n_ratings,)
-    :param rows: Some of the ratings, (n,)
-    :return: The last 3 clicks before each of them in its episode, newest first, -1 where there is none, (n, 3)
+    Find the last clicks before each of the given ratings, within the rating's episode.
+
+    :param episodes: Index of the episode of each rating, ascending, (n_ratings,)
+    :param clicked: Whether each rating is a click, (n_ratings,)
+    :param rows: Indices of the given ratings, (n,)
+    :return: Indices of the last 3 clicks, newest first, -1 where there is none, (n, 3)
     """
     n_before = np.cumsum(clicked) - clicked
     n_before_episode = n_before[np.searchsorted(episodes, episodes[rows])]
-    ordinals = n_before[rows, None] - np.arange(1, N_LAST + 1)
+    ordinals = n_before[rows, None] - np.arange(1, N_LAST_CLICKS + 1)
     clicks = np.append(np.flatnonzero(clicked), -1)
     return np.where(ordinals >= n_before_episode[:, None], clicks[ordinals.clip(0)], -1)
 
 
 def fit_network(x: np.ndarray, y: np.ndarray, users: np.ndarray) -> ClickModel:
     """
-    :param x: :func:`model_inputs`, (n, 120)
-    :param y: Whether each is a click, (n,)
-    :param users: Whose it is, (n,)
-    :return: The model, the standardization of its inputs within its weights
-    :raises ValueError: if there are too few users, clicks or skips
+    :param x: Inputs, see :func:`model_inputs`, (n, 120)
+    :param y: Whether each rating is a click, (n,)
+    :param users: User of each rating, (n,)
+    :return: The model; its weights include the standardization of the inputs
+    :raises ValueError: if there are too few users, clicks or ratings without a click
     """
     if len(np.unique(users)) < 5:
-        raise ValueError(f"{len(np.unique(users))} users are too few for a click model, which needs 5 of each split.")
+        raise ValueError(f"{len(np.unique(users))} users are too few for a click model, which needs at least 5 per split.")
     fitted, held_out = next(GroupShuffleSplit(1, test_size=0.2, random_state=0).split(x, y, users))
     if min(np.bincount(y[part], minlength=2).min() for part in (fitted, held_out)) < 10:
-        raise ValueError(f"{len(y)} ratings, {y.sum()} of them of at least {CLICK_STARS:g}, are too few for a click model.")
-    # In float32, weights that the penalty drives to 0 become subnormal, which makes fitting several times slower
+        raise ValueError(
+            f"{len(y)} ratings, {y.sum()} of them of at least {MIN_CLICK_STARS:g}, are too few for a click model."
+        )
+    # float64, because in float32 the penalty drives weights to subnormal numbers, which makes fitting several times slower
     x = x.astype(np.float64)
     network = MLPClassifier(N_HIDDEN, alpha=3.0, early_stopping=True, n_iter_no_change=3, max_iter=50, random_state=0)
     pipeline = make_pipeline(StandardScaler(), network).fit(x[fitted], y[fitted])
-    return frozen(pipeline, roc_auc_score(y[held_out], pipeline.predict_proba(x[held_out])[:, 1]))
+    return to_click_model(pipeline, roc_auc_score(y[held_out], pipeline.predict_proba(x[held_out])[:, 1]))
 
 
-def frozen(pipeline: Pipeline, auc: float) -> ClickModel:
+def to_click_model(pipeline: Pipeline, auc: float) -> ClickModel:
     """
     :param pipeline: A ``StandardScaler`` and an ``MLPClassifier``, fitted to :func:`model_inputs`
-    :param auc: That of held-out users
-    :return: The same function
+    :param auc: Area under the ROC curve, on held-out users
+    :return: The arrays of the pipeline's function
     """
     scaler, network = pipeline
     (hidden, output), (hidden_bias, output_bias) = network.coefs_, network.intercepts_

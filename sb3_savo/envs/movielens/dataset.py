@@ -1,7 +1,7 @@
 """
-MovieLens (Harper and Konstan, 2015): finding, downloading and reading its files, and embeddings of its movies and users.
+The MovieLens data sets (Harper and Konstan, 2015): find, download and read the files, and embed the movies and users.
 
-GroupLens allows its use for research, not for revenue without permission: see the README of each data set.
+GroupLens allows research with the data, but no commercial use without permission: see the README of each data set.
 """
 
 import csv
@@ -25,8 +25,8 @@ EMBEDDING_DIM = 30
 URL = "https://files.grouplens.org/datasets/movielens/{}.zip"
 
 
-class Files(NamedTuple):
-    """The two files of a data set that are read, and the SHA-256 of GroupLens' archive."""
+class DatasetFiles(NamedTuple):
+    """Names of the ratings file and the movies file of a data set, and the SHA-256 of GroupLens' archive."""
 
     ratings: str
     movies: str
@@ -34,10 +34,12 @@ class Files(NamedTuple):
 
 
 DATASETS = {
-    "ml-latest-small": Files("ratings.csv", "movies.csv", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"),
-    "ml-100k": Files("u.data", "u.item", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"),
-    "ml-1m": Files("ratings.dat", "movies.dat", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"),
-    "ml-25m": Files("ratings.csv", "movies.csv", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
+    "ml-latest-small": DatasetFiles(
+        "ratings.csv", "movies.csv", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"
+    ),
+    "ml-100k": DatasetFiles("u.data", "u.item", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"),
+    "ml-1m": DatasetFiles("ratings.dat", "movies.dat", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"),
+    "ml-25m": DatasetFiles("ratings.csv", "movies.csv", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
 }
 
 RATING_DTYPES = {"userId": np.int32, "movieId": np.int32, "rating": np.float32, "timestamp": np.int64}
@@ -46,14 +48,14 @@ N_GENRES_100K = 19
 
 class RatingLog(NamedTuple):
     """
-    Every rating of a data set, ordered by user and then by time. A movie's index is its row in the file of movies, a user's
-    the place among the ids in ascending order.
+    Every rating of a data set, ordered by user and then by time. The index of a movie is its row in the movies file. The index
+    of a user is the rank of the user's ID.
     """
 
-    users: np.ndarray  # (n_ratings,)
-    movies: np.ndarray  # (n_ratings,)
-    ratings: np.ndarray  # (n_ratings,), 0.5 to 5 stars
-    genres: np.ndarray  # (n_movies, n_genres), 0 or 1
+    users: np.ndarray  # Index of the user of each rating, (n_ratings,)
+    movies: np.ndarray  # Index of the movie of each rating, (n_ratings,)
+    ratings: np.ndarray  # 0.5 to 5 stars, (n_ratings,)
+    genres: np.ndarray  # 1 if the movie has the genre, else 0, (n_movies, n_genres)
 
     @property
     def n_users(self) -> int:
@@ -62,53 +64,53 @@ class RatingLog(NamedTuple):
 
 def cache_dir() -> Path:
     """
-    :return: Where downloads and fitted models are kept: the environment variable SB3_SAVO_CACHE, else the user's cache
+    :return: The folder for downloads and fitted models: the environment variable SB3_SAVO_CACHE, else the user's cache
     """
     return Path(os.environ.get("SB3_SAVO_CACHE") or pooch.os_cache("sb3-savo")).expanduser()
 
 
 def find_dataset(dataset: str, data_dir: str | os.PathLike | None = None) -> Path:
     """
-    Look for a data set in ``data_dir``; without it in the environment variable MOVIELENS_DIR and in :func:`cache_dir`, and
-    then download it from GroupLens to the latter.
+    Look for a data set in ``data_dir``. If that is None, look in the environment variable MOVIELENS_DIR, then in
+    :func:`cache_dir`, and finally download the data set from GroupLens to the cache.
 
     :param dataset: One of :data:`DATASETS`
-    :param data_dir: The folder that holds the files, or its parent
+    :param data_dir: The folder that holds the files, its parent, or None
     :return: The folder that holds the files
     :raises ValueError: if the data set is unknown
-    :raises FileNotFoundError: if the files are neither found nor downloaded
+    :raises FileNotFoundError: if the files are not found and cannot be downloaded
     """
     check_choice("dataset", dataset, DATASETS)
     files = DATASETS[dataset]
-    wanted = f"{files.ratings} and {files.movies}"
-    named = os.environ.get("MOVIELENS_DIR")
-    for parent in (named, cache_dir()) if data_dir is None else (data_dir,):
-        if parent and (folder := _folder_in(Path(parent).expanduser(), dataset)) is not None:
+    file_names = f"{files.ratings} and {files.movies}"
+    movielens_dir = os.environ.get("MOVIELENS_DIR")
+    for parent in (movielens_dir, cache_dir()) if data_dir is None else (data_dir,):
+        if parent and (folder := _find_folder(Path(parent).expanduser(), dataset)) is not None:
             return folder
     if data_dir is not None:
         raise FileNotFoundError(
-            f"data_dir={os.fspath(data_dir)!r} has no {wanted} of {dataset}, nor has its folder {dataset}."
+            f"data_dir={os.fspath(data_dir)!r} has no {file_names} of {dataset}, and no folder {dataset} that has them."
         )
     folder = cache_dir() / dataset
     try:
         _download(dataset, folder)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"{wanted} of {dataset} are missing: MOVIELENS_DIR={named!r} does not have them, nor does {folder}, and "
-            f"{URL.format(dataset)} could not be downloaded ({error}). Fetch and unzip it by hand, and put the files into "
+            f"{file_names} of {dataset} are missing: they are neither in MOVIELENS_DIR={movielens_dir!r} nor in {folder}, and "
+            f"{URL.format(dataset)} could not be downloaded ({error}). Download and unzip it by hand, and put the files into "
             f"{folder}, or name their folder in MOVIELENS_DIR or data_dir."
         ) from None
     return folder
 
 
-def _holds(folder: Path, files: Files) -> bool:
+def _has_files(folder: Path, files: DatasetFiles) -> bool:
     return (folder / files.ratings).is_file() and (folder / files.movies).is_file()
 
 
-def _folder_in(parent: Path, dataset: str) -> Path | None:
+def _find_folder(parent: Path, dataset: str) -> Path | None:
     for folder in (parent / dataset, parent):
-        # Several data sets have files of the same names: one's own folder is not taken for another's
-        if _holds(folder, DATASETS[dataset]) and folder.resolve().name not in DATASETS.keys() - {dataset}:
+        # Several data sets use the same file names, so a folder named after another data set does not count
+        if _has_files(folder, DATASETS[dataset]) and folder.resolve().name not in DATASETS.keys() - {dataset}:
             return folder
     return None
 
@@ -116,9 +118,9 @@ def _folder_in(parent: Path, dataset: str) -> Path | None:
 def _download(dataset: str, folder: Path) -> None:
     files = DATASETS[dataset]
     folder.mkdir(parents=True, exist_ok=True)
-    # Whoever comes second finds the files, and whoever is killed leaves none half unpacked
+    # The lock lets only one process download. Files are moved when complete, so a killed process leaves no partial files
     with FileLock(folder / ".lock"), tempfile.TemporaryDirectory(dir=folder) as unpacked:
-        if not _holds(folder, files):
+        if not _has_files(folder, files):
             members = [f"{dataset}/{name}" for name in (files.ratings, files.movies)]
             unzip = pooch.Unzip(members, extract_dir=".")
             pooch.retrieve(URL.format(dataset), f"sha256:{files.sha256}", "archive.zip", unpacked, unzip)
@@ -128,20 +130,24 @@ def _download(dataset: str, folder: Path) -> None:
 
 def read_log(dataset: str, folder: Path) -> RatingLog:
     """
-    :param dataset: One of :data:`DATASETS`, which says how the files are written
-    :param folder: The folder that holds them
+    Read the files of a data set.
+
+    :param dataset: One of :data:`DATASETS`, which determines the file format
+    :param folder: The folder that holds the files
     :return: All ratings, and the genres of all movies
-    :raises ValueError: if a file is malformed, or the two do not fit together
+    :raises ValueError: if a file is malformed, or a rated movie is not in the movies file
     """
     files = DATASETS[dataset]
-    ratings = _read(folder / files.ratings, dataset, RATING_DTYPES, list(RATING_DTYPES))
+    ratings = _read_table(folder / files.ratings, dataset, RATING_DTYPES, list(RATING_DTYPES))
     if files.movies == "u.item":
         flags = [f"genre{i}" for i in range(N_GENRES_100K)]
         columns = ["movieId", "title", "release", "video_release", "url", *flags]
-        movies = _read(folder / files.movies, dataset, {"movieId": np.int32, **dict.fromkeys(flags, np.int8)}, columns)
+        movies = _read_table(folder / files.movies, dataset, {"movieId": np.int32, **dict.fromkeys(flags, np.int8)}, columns)
         genres = movies[flags]
     else:
-        movies = _read(folder / files.movies, dataset, {"movieId": np.int32, "genres": str}, ["movieId", "title", "genres"])
+        movies = _read_table(
+            folder / files.movies, dataset, {"movieId": np.int32, "genres": str}, ["movieId", "title", "genres"]
+        )
         genres = movies["genres"].str.get_dummies("|")
 
     stars = ratings["rating"]
@@ -159,8 +165,8 @@ def read_log(dataset: str, folder: Path) -> RatingLog:
     return RatingLog(users[order], rows[order], stars.to_numpy()[order], genres.to_numpy(np.float32))
 
 
-def _read(path: Path, dataset: str, dtypes: dict[str, Any], columns: list[str]) -> pd.DataFrame:
-    """The columns that ``dtypes`` names. Only the csv files are UTF-8, and say themselves what their columns are."""
+def _read_table(path: Path, dataset: str, dtypes: dict[str, Any], columns: list[str]) -> pd.DataFrame:
+    """Read the columns that ``dtypes`` names. Only the csv files are in UTF-8 and have a header with the column names."""
     separators = {".csv": ",", ".dat": "::", ".data": "\t", ".item": "|"}
     options: dict[str, Any] = {"sep": separators[path.suffix]}
     if path.suffix != ".csv":
@@ -170,55 +176,57 @@ def _read(path: Path, dataset: str, dtypes: dict[str, Any], columns: list[str]) 
     try:
         table = pd.read_csv(path, usecols=list(dtypes), dtype=dtypes, **options)
     except ValueError as error:
-        raise ValueError(f"{path} is not what {dataset} has under this name: {error}") from error
+        raise ValueError(f"{path} does not have the format of {dataset}: {error}") from error
     if len(table) == 0 or table.isna().any(axis=None):
-        raise ValueError(f"{path} is not what {dataset} has under this name: it is empty, or a value is missing.")
+        raise ValueError(f"{path} does not have the format of {dataset}: it is empty, or a value is missing.")
     return table
 
 
-def centred(log: RatingLog, offline: np.ndarray) -> np.ndarray:
+def centered_ratings(log: RatingLog, offline: np.ndarray) -> np.ndarray:
     """
     :param log: The ratings
     :param offline: Whether a user is in the offline log, (n_users,)
-    :return: Ratings less the mean of the offline ones, (n_ratings,)
+    :return: Ratings minus the mean of the offline ratings, (n_ratings,)
     """
     return log.ratings - log.ratings[offline[log.users]].mean(dtype=float)
 
 
 def movie_embeddings(log: RatingLog, offline: np.ndarray) -> np.ndarray:
     """
-    R(I): the truncated SVD of the offline ratings (mean-centred, 0 where there is none), and one dimension per genre; each
-    scaled to [-1, 1] by its least and greatest value. Every movie has one, also those without a rating.
+    Embed every movie, even one without ratings: R(I) is the truncated SVD of the centered offline ratings, with 0 for a
+    missing rating, followed by one dimension per genre. Every dimension is scaled to [-1, 1] (min-max).
 
     :param log: The ratings
     :param offline: Whether a user is in the offline log, (n_users,)
     :return: Embeddings, (n_movies, 30)
-    :raises ValueError: if there are too few movies or offline users for so many dimensions
+    :raises ValueError: if there are too few movies or offline users, or too many genres, for 30 dimensions
     """
     n_movies, n_genres = log.genres.shape
     n_components = EMBEDDING_DIM - n_genres
     if not 1 <= n_components <= min(n_movies, offline.sum()):
         raise ValueError(
             f"{n_movies} movies of {n_genres} genres, rated by {offline.sum()} offline users, have no embedding of "
-            f"{EMBEDDING_DIM} dimensions: {EMBEDDING_DIM} - n_genres must be at least 1, and at most the number of each."
+            f"{EMBEDDING_DIM} dimensions: {EMBEDDING_DIM} - n_genres must be at least 1, and at most the number of movies and "
+            "of offline users."
         )
-    seen = offline[log.users]
-    values, places = centred(log, offline)[seen], (log.movies[seen], log.users[seen])
-    matrix = sp.csr_matrix((values, places), shape=(n_movies, log.n_users))
+    is_offline_rating = offline[log.users]
+    values = centered_ratings(log, offline)[is_offline_rating]
+    indices = log.movies[is_offline_rating], log.users[is_offline_rating]
+    matrix = sp.csr_matrix((values, indices), shape=(n_movies, log.n_users))
     factors = TruncatedSVD(n_components, random_state=0).fit_transform(matrix)
     return MinMaxScaler((-1, 1), clip=True).fit_transform(np.hstack([factors, log.genres])).astype(np.float32)
 
 
-def profiles(embeddings: np.ndarray, groups: np.ndarray, movies: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def user_profiles(embeddings: np.ndarray, groups: np.ndarray, movies: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
-    A user's profile: the mean of the embeddings of the movies that they rated, weighted by their centred ratings, so that
-    what they disliked counts against. It lies in [-1, 1].
+    Compute the profile of each group of ratings: the mean of the rated movies' embeddings, weighted by the centered ratings,
+    so that disliked movies have negative weights.
 
-    :param embeddings: (n_movies, 30)
-    :param groups: Whose rating it is, ascending from 0, (n_ratings,)
-    :param movies: Which movie is rated, (n_ratings,)
-    :param weights: Centred ratings, (n_ratings,)
-    :return: Σ w e / Σ |w| for each group, (n_groups, 30); 0 where all weights are 0
+    :param embeddings: Embeddings of the movies, (n_movies, 30)
+    :param groups: Index of the group of each rating, such as its user; ascending from 0, (n_ratings,)
+    :param movies: Index of the movie of each rating, (n_ratings,)
+    :param weights: Centered ratings, (n_ratings,)
+    :return: Σ w e / Σ |w| for each group, (n_groups, 30) in [-1, 1]; 0 for a group whose weights are all 0
     """
     n_groups = int(groups[-1]) + 1
     sums = sp.csr_matrix((weights, (groups, movies)), shape=(n_groups, len(embeddings))) @ embeddings

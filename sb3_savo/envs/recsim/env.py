@@ -1,4 +1,4 @@
-"""RecSim (paper, §11.2): recommend items to a simulated user, whose interest moves with every click."""
+"""RecSim's environments (paper, §11.2), for a single user and for several users at once."""
 
 from functools import partial
 from typing import Any, cast
@@ -17,39 +17,41 @@ from sb3_savo.envs.recsim.users import N_CATEGORIES, USER_MODELS, make_catalogue
 
 class RecSim(gym.Env):
     """
-    Every step recommends one item to the user. Items belong to 30 categories, and lie in 30 dimensions around the centres of
-    these; so does the interest u of a user, which a click on an item e moves towards the item or away from it. Every episode
-    has a new user.
+    Recommend one item per step to a simulated user. Items belong to 30 categories, and are points in 30 dimensions around the
+    centers of the categories. The interest u of a user is such a point, too. A click on an item e moves the interest toward
+    the item or away from it. Every episode has a new user.
 
-    **Actions**: the items. Embeddings, (n_items, 30 + n_noise_dims) in [-1, 1]: the item, then noise.
+    **Actions**: the index of an item. Embeddings, (n_items, 30 + n_noise_dims) in [-1, 1]: the item e, then noise.
 
-    **Observations**: u, 30 numbers in [-1, 1].
+    **Observations**: the interest u, 30 numbers in [-1, 1].
 
-    **Rewards**: 1 for a click, else 0; ``info["click"]`` says the same.
+    **Rewards**: 1 for a click, else 0. ``info["click"]`` tells whether the user clicked.
+
+    An episode ends when the user leaves (``terminated``), or at the time limit of ``RecSim-v0``, 20 steps (``truncated``).
 
     ``user_model="budget"``, the authors' dynamics:
 
     - P(click) = s / (s + 2), with s = softplus(d) and d = ⟨u, e⟩, minus 1.5 if that is negative.
     - A click moves u by ± α ⊙ (e - u), plus with probability sigmoid(⟨u, e⟩), clipped to [-1, 1]; α is |u|, min-max scaled
       to [0, 1] over its dimensions.
-    - The user starts with a budget of 20, and leaves, which ends the episode, when there is none left. A click costs 4 (or
-      what is left) and gives back 4 α q: q is the item's quality, of the mean -3 … 3 depending on the category, and α the
-      user's, uniform in [0, 1]. No click costs 0.5.
+    - The user starts with a budget of 20, and leaves when it is used up. A click costs 4, or the rest of the budget if that is
+      less, and gives back 4 α q. Here q is the item's quality, whose mean depends on the category and is from -3 to 3, and α
+      is a constant of the user, uniform in [0, 1]. A step without a click costs 0.5.
 
     ``user_model="softmax"``, the paper's text:
 
     - P(click) is the softmax of ⟨u, e⟩ against 3, the score of a skip.
     - A click moves u by ± 0.3 (1 - |u|) ⊙ (e - u), plus with probability (⟨u, e⟩ + 1) / 2, clipped to [0, 1].
-    - The user never leaves. The time limit of ``RecSim-v0``, 20 steps, ends the episode.
+    - The user never leaves.
 
     :param n_items: Number of items, at least 2
     :param user_model: ``"budget"`` or ``"softmax"``
     :param items_seed: Seed of the items, at least 0; environments of one process share the items
     :param n_noise_dims: Number of dimensions of noise, uniform in [-1, 1], in the embeddings, at least 0
     :param render_mode: ``"rgb_array"``: an image of the interest, one bar per dimension, (96, 240, 3) in uint8; ``"ansi"``: a
-        line on the user; None: :meth:`render` returns None
+        string with the budget and the strongest interests; None: :meth:`render` returns None
     :raises TypeError: if a number is not an integer
-    :raises ValueError: if a number is too small, or the user model or the render mode is not known
+    :raises ValueError: if a number is too small, or the user model or the render mode is unknown
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's attribute)
@@ -81,13 +83,13 @@ class RecSim(gym.Env):
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """
-        :param action: The item
+        :param action: Index of the item
         :raises ValueError: if there is no such item
-        :raises ResetNeeded: if the user has left, or there has been no reset yet
+        :raises ResetNeeded: if the user has left, or before the first reset
         """
         if not self.action_space.contains(action):
             raise ValueError(f"action={action!r} is not an item: it must be an integer from 0 to {self.action_space.n - 1}.")
-        self.np_random.random(out=self.users.chances)
+        self.np_random.random(out=self.users.random_numbers)
         clicked, left = self.users.respond(np.array([action]))
         click = bool(clicked[0])
         return self.users.interest[0].copy(), float(click), bool(left[0]), False, {"click": click}
@@ -104,11 +106,11 @@ class RecSim(gym.Env):
 
 class RecSimVecEnv(DummyVecEnv):
     """
-    Several ``RecSim-v0`` whose users all take their steps together, in a fraction of the time; otherwise, to the last bit, the
-    ``DummyVecEnv`` of them. For statistics of episodes wrap it in SB3's ``VecMonitor``.
+    A faster ``DummyVecEnv`` of ``RecSim-v0``: it steps all users at once, and returns exactly the same numbers. For statistics
+    of the episodes, wrap it in SB3's ``VecMonitor``.
 
     :param n_envs: Number of environments, at least 1
-    :param kwargs: What :class:`RecSim` takes
+    :param kwargs: Arguments of :class:`RecSim`
     """
 
     action_space: EmbeddedDiscrete
@@ -125,17 +127,17 @@ class RecSimVecEnv(DummyVecEnv):
 
     def _share_users(self) -> None:
         for index, recsim in enumerate(self._recsims):
-            recsim.users = self.users.row(index)
+            recsim.users = self.users.view_of_user(index)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # In a copy, views are arrays of their own
+        # Copying and unpickling turn the views into separate arrays
         self.__dict__.update(state)
         self._share_users()
 
     def step_async(self, actions: np.ndarray) -> None:
         """
-        :param actions: The items, (n_envs,)
-        :raises ValueError: if they have another shape, or one of them is no item
+        :param actions: Index of the item for each user, (n_envs,)
+        :raises ValueError: if the actions have another shape, or there is no such item
         """
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,):
@@ -148,13 +150,13 @@ class RecSimVecEnv(DummyVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         for recsim in self._recsims:
-            recsim.np_random.random(out=recsim.users.chances)
+            recsim.np_random.random(out=recsim.users.random_numbers)
         clicked, left = self.users.respond(self.actions)
-        late = self.users.n_steps >= self._max_steps
-        dones = left | late
+        at_time_limit = self.users.n_steps >= self._max_steps
+        dones = left | at_time_limit
         infos: list[dict[str, Any]] = [
             {"click": click, "TimeLimit.truncated": truncated}
-            for click, truncated in zip(clicked.tolist(), (late & ~left).tolist(), strict=True)
+            for click, truncated in zip(clicked.tolist(), (at_time_limit & ~left).tolist(), strict=True)
         ]
         for index in dones.nonzero()[0].tolist():
             infos[index]["terminal_observation"] = self.users.interest[index].copy()

@@ -1,19 +1,19 @@
 """
-Let the RL Zoo find our algorithms: after one of four of its modules was executed, ``sb3_savo.zoo.extensions`` adds them.
+Let the RL Zoo find our algorithms: ``sb3_savo.zoo.extensions`` patches four of its modules right after they are imported.
 
 The line in ``sb3_savo_zoo.pth`` runs :func:`install` at the start of every Python, so nothing is imported here but ``sys``.
 """
 
 import sys
 
-SEAMS = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager", "huggingface_sb3.push_to_hub")
+PATCHED = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager", "huggingface_sb3.push_to_hub")
 
 
-class SeamFinder:
-    """Finds the four modules by the other finders, and has our part added to each once it was executed."""
+class ZooImportHook:
+    """Finds the four modules by the other finders, and patches each right after it is executed."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in SEAMS:
+        if name not in PATCHED:
             return None
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec = next((spec for spec in others if spec is not None), None)
@@ -29,7 +29,7 @@ class SeamFinder:
 
 
 def extend(module):
-    """Add our part to a module; if that fails, warn, and the RL Zoo works as if sb3_savo were not installed."""
+    """Patch a module; if that fails, warn, and the RL Zoo works as if sb3_savo were not installed."""
     try:
         from sb3_savo.zoo.extensions import EXTENSIONS
 
@@ -41,6 +41,6 @@ def extend(module):
 
 
 def install():
-    """Put the finder before the others, once."""
-    if not any(type(finder).__name__ == "SeamFinder" for finder in sys.meta_path):
-        sys.meta_path.insert(0, SeamFinder())
+    """Put the import hook before the other finders, once."""
+    if not any(type(finder).__name__ == "ZooImportHook" for finder in sys.meta_path):
+        sys.meta_path.insert(0, ZooImportHook())

@@ -1,0 +1,94 @@
+"""The arguments that all our algorithms take: their types, for editors and type checkers, and their checks."""
+
+from functools import partial
+from typing import Any, Literal, TypedDict
+
+import torch as th
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.type_aliases import Schedule
+
+from sb3_savo.actions.nearest import Nearest
+from sb3_savo.arguments import (
+    Check,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_learning_rate,
+    check_number,
+    check_train_freq,
+    optional,
+)
+from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, check_step_schedule
+from sb3_savo.common.updater import Precision
+
+# Where ``-optimize`` of the RL Zoo searches for an argument: between two numbers, on a logarithmic scale with "log"
+SearchRange = tuple[int, int] | tuple[float, float] | tuple[float, float, Literal["log"]]
+
+
+class OffPolicyArguments(TypedDict, total=False):
+    """The types of the arguments that all our algorithms take by name; see :class:`MaximizerAlgorithm`."""
+
+    qf_learning_rate: float | Schedule | None
+    batch_size: int | None
+    tau: float
+    gamma: float
+    train_freq: int | tuple[int, str]
+    gradient_steps: int
+    action_noise: ActionNoise | None
+    replay_buffer_class: type[ReplayBuffer] | None
+    replay_buffer_kwargs: dict[str, Any] | None
+    optimize_memory_usage: bool
+    n_steps: int
+    selection_epsilon: StepSchedule
+    stats_window_size: int
+    tensorboard_log: str | None
+    policy_kwargs: dict[str, Any] | None
+    verbose: int
+    seed: int | None
+    device: th.device | str
+
+
+class MaximizerArguments(OffPolicyArguments, total=False):
+    """The types of the arguments that our algorithms on TD3 take by name; see :class:`MaximizerAlgorithm`."""
+
+    buffer_size: int
+    learning_starts: int
+    max_grad_norm: float | None
+    policy_delay: int
+    target_policy_noise: float
+    target_noise_clip: float
+    exploration_noise: ExplorationNoise
+    exploration_noise_std: float | None
+    exploration_noise_scale: StepSchedule
+    q_smoothing: bool | None
+    nearest: Nearest
+    compile: bool | Literal["auto"]
+    precision: Precision
+
+
+ARGUMENT_CHECKS: dict[str, Check] = {
+    "learning_rate": check_learning_rate,
+    "qf_learning_rate": optional(check_learning_rate),
+    "buffer_size": partial(check_integer, low=1),
+    "learning_starts": partial(check_integer, low=0),
+    "batch_size": optional(partial(check_integer, low=1)),
+    "tau": partial(check_number, high=1.0),
+    "gamma": partial(check_number, high=1.0),
+    "train_freq": check_train_freq,
+    "gradient_steps": partial(check_integer, low=-1),
+    "optimize_memory_usage": check_flag,
+    "n_steps": partial(check_integer, low=1),
+    "policy_delay": partial(check_integer, low=1),
+    "target_policy_noise": check_number,
+    "target_noise_clip": check_number,
+    "max_grad_norm": optional(partial(check_number, above=True)),
+    "exploration_noise": partial(check_choice, choices=ExplorationNoise),
+    "exploration_noise_std": optional(check_number),
+    "exploration_noise_scale": check_step_schedule,
+    "selection_epsilon": partial(check_step_schedule, high=1.0),
+    "q_smoothing": optional(check_flag),
+    "nearest": partial(check_choice, choices=Nearest),
+    "compile": partial(check_choice, choices=(True, False, "auto")),
+    "precision": partial(check_choice, choices=Precision),
+}
