@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV = .venv
 LINT_PATHS = sb3_savo benchmarks scripts tests setup.py
 
-# Two processes; the tests take turns, so that no process ends long before the other ("PYTEST_FLAGS=" for one process)
-PYTEST_FLAGS ?= -n 2 --dist worksteal
+# How pytest shares the tests out: "JOBS=0" runs them one after the other. "worksteal" keeps all processes busy until the end
+# (the longest files come last); "loadscope" sets each module's fixtures up only once.
+JOBS ?= 2
+DIST ?= worksteal
+PYTEST = -m pytest -n $(JOBS) --dist $(DIST)
 
 DEMO_ENV = InvertedPendulumRestricted-v4
 SMOKE_ENV = InvertedPendulumRestricted-v4
 SMOKE_OPTIONS = --n-timesteps 200 --eval-freq -1 --verbose 0 --hyperparams n_envs:1 learning_starts:50 train_freq:5 gradient_steps:5
 
-# The README's two commands, and a quick one that shows whether the installation works: each sets up $(VENV) by itself
+# The README's two commands, and a quick one that shows whether the installation works; each sets up $(VENV) first
 
 demo: $(VENV)/ready
 	$(VENV)/bin/python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 60000 --progress --verbose 0
@@ -18,7 +21,7 @@ demo: $(VENV)/ready
 	@echo "The trained agent: $$(ls -t $$PWD/logs/savo/$(DEMO_ENV)_*/$(DEMO_ENV).zip | head -n 1)"
 
 check: $(VENV)/ready-to-test
-	$(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -m "not expensive"
+	$(VENV)/bin/python $(PYTEST) -m "not expensive"
 
 smoke: $(VENV)/ready
 	python=$$PWD/$(VENV)/bin/python; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; cd "$$folder" && \
@@ -41,10 +44,10 @@ $(VENV)/ready-to-test: setup.cfg constraints.txt | $(VENV)/bin/python
 # For development, in your own environment
 
 pytest:
-	python -m pytest $(PYTEST_FLAGS) -m "not expensive"
+	python $(PYTEST) -m "not expensive"
 
 pytest-all:
-	python -m pytest $(PYTEST_FLAGS)
+	python $(PYTEST)
 
 hyperparams:
 	python scripts/write_hyperparams.py

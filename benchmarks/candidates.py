@@ -57,7 +57,9 @@ def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
         obs = th.as_tensor(observations)
         candidates = model.policy.propose(obs, deterministic=True)
         actions, _ = model.policy.snap(candidates)
-        _, picked, q_values = model.policy.maximize(obs, actions)
+        _, picked, _ = model.policy.maximize(obs, actions)
+        # The maximizer does not evaluate a single candidate, so ask the critic
+        q_values = model.critic.q1(obs, actions)
         best = th.cat([highest_q(model.policy, o, n_actions=1_000, n_refined=1, n_steps=0) for o in obs.split(1)])
         gaps = th.maximum(best, q_values.amax(dim=1))[:, None] - q_values
         rows = [

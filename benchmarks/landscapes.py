@@ -43,7 +43,9 @@ def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> di
     with th.no_grad():
         proposals = model.policy.propose(contexts, deterministic=True)
         actions, _ = model.policy.snap(proposals)
-        chosen, _, q_values = model.policy.maximize(contexts, actions)
+        chosen, _, _ = model.policy.maximize(contexts, actions)
+        # The maximizer does not evaluate a single candidate, so ask the critic
+        q_values = model.critic.q1(contexts, actions)
         greatest = landscape(contexts, landscape.best(contexts).unsqueeze(1))
         values = landscape(contexts, th.cat([chosen.unsqueeze(1), actions], dim=1))
     shares = values / greatest

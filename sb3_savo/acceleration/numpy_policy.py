@@ -80,10 +80,8 @@ class NumpyPolicy:
         :param obs: Features, (batch, features_dim)
         :param actions: Candidates, (batch, n_candidates, action_dim)
         :return: The action with the highest value, (batch, action_dim), its index, (batch, 1), and all values, (batch,
-            n_candidates); a single candidate is not evaluated, and its value is 0
+            n_candidates)
         """
-        if actions.shape[1] == 1:
-            return actions[:, 0], th.zeros(len(actions), 1, dtype=th.long), th.zeros(len(actions), 1)
         q_values = th.from_numpy(on_one_thread(self._q_values, obs.numpy(), actions.transpose(0, 1).numpy())).T
         picked = q_values.argmax(dim=1, keepdim=True)
         return pick(actions, picked), picked, q_values

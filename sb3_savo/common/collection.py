@@ -185,7 +185,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         noise = sample_noise(self.candidate_noise, self.exploration_noise_scale, self.num_timesteps, self.device)
         candidates = actor.propose(obs, noise=noise, masks=masks)
         actions, items = self.policy.snap(candidates, masks)
-        _, picked, _ = actor.maximize(obs, actions)
+        if self.n_candidates == 1:
+            picked = th.zeros(len(actions), 1, dtype=th.long, device=self.device)
+        else:
+            _, picked, _ = actor.maximize(obs, actions)
         bypass = sample_bypass(value_at(self.selection_epsilon, self.num_timesteps), len(actions))
         if items is None:
             picked = randomize_choice(picked, bypass, self.n_candidates)

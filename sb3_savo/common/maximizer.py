@@ -359,14 +359,17 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         masks = batch.next_action_masks if isinstance(batch, CandidateReplayBufferSamples) else None
         with th.no_grad():
             actions, _ = self.policy.snap(self.policy.propose_targets(batch.next_observations, masks), masks)
-            next_actions, picked, q_values = self.policy.maximize(batch.next_observations, actions)
+            if actions.shape[1] == 1:
+                next_actions, metrics = actions[:, 0], {}
+            else:
+                next_actions, picked, q_values = self.policy.maximize(batch.next_observations, actions)
+                metrics = choice_metrics(picked, q_values)
             if self.target_policy_noise > 0:
                 noise = th.randn_like(next_actions) * self.target_policy_noise
                 moved = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
                 next_actions = self.policy.snap(moved.unsqueeze(1), masks)[0].squeeze(1)
             next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1, keepdim=True)
-            targets = batch.rewards + (1 - batch.dones) * discounts * next_q_values
-            return targets, choice_metrics(picked, q_values)
+            return batch.rewards + (1 - batch.dones) * discounts * next_q_values, metrics
 
     def critic_loss(self, batch: Batch) -> LossAndMetrics:
         """
@@ -473,10 +476,7 @@ def choice_metrics(picked: th.Tensor, q_values: th.Tensor) -> dict[str, th.Tenso
     """
     :param picked: The index of the candidate that was picked, (batch, 1)
     :param q_values: Values of all candidates, (batch, n_candidates)
-    :return: How often each candidate was picked, and how much the best one gains over the first; nothing for one candidate
+    :return: How often each candidate was picked, and how much the best one gains over the first
     """
-    n_candidates = q_values.shape[1]
-    if n_candidates == 1:
-        return {}
-    shares = {f"candidate_share_{i}": (picked == i).float().mean() for i in range(n_candidates)}
+    shares = {f"candidate_share_{i}": (picked == i).float().mean() for i in range(q_values.shape[1])}
     return {**shares, "q_gain": (q_values.gather(1, picked) - q_values[:, :1]).mean()}

@@ -217,11 +217,8 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
 
         :param obs: Observations, (batch, ...)
         :param actions: The candidates' actions, (batch, n_candidates, action_dim)
-        :return: The picked action, (batch, action_dim), its index, (batch, 1), and all values, (batch, n_candidates); a single
-            candidate is not evaluated, and its value is 0
+        :return: The picked action, (batch, action_dim), its index, (batch, 1), and all values, (batch, n_candidates)
         """
-        if actions.shape[1] == 1:
-            return actions[:, 0], actions.new_zeros((len(actions), 1), dtype=th.long), actions.new_zeros(len(actions), 1)
         q_values = self.critic.q1(obs, actions)
         picked = q_values.argmax(dim=1, keepdim=True)
         return pick(actions, picked), picked, q_values
@@ -244,6 +241,8 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
     ) -> th.Tensor:
         actions, items = self.snap(self.propose(observation, deterministic, masks=action_masks), action_masks)
+        if actions.shape[1] == 1:
+            return actions[:, 0] if items is None else items[:, 0]
         chosen, picked, _ = self.maximize(observation, actions)
         return chosen if items is None else items.gather(1, picked).squeeze(1)
 

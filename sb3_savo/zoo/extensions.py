@@ -58,8 +58,8 @@ def make_adroit(task: str, **kwargs: Any) -> gym.Env:
     with needs_extra("adroit", f"AdroitHand{task}-v1"), warnings.catch_warnings():
         # The import registers the same ids, which replaces ours
         warnings.filterwarnings("ignore", ".*Overriding environment AdroitHand", UserWarning)
-        create = load_env_creator(f"gymnasium_robotics.envs.adroit_hand.adroit_{task.lower()}:AdroitHand{task}Env")
-    return create(**kwargs)  # type: ignore[return-value]
+        create: Any = load_env_creator(f"gymnasium_robotics.envs.adroit_hand.adroit_{task.lower()}:AdroitHand{task}Env")
+    return create(**kwargs)
 
 
 def add_samplers(hyperparams_opt: ModuleType) -> None:

@@ -27,6 +27,18 @@ def test_assess(task):
     assert rows.saturated.max() > 0.1
 
 
+def test_assess_of_one_actor():
+    """The gap of a single candidate is the gap to the greatest value of the landscape."""
+    model, env = landscape_model("Items", n_actors=1)
+    contexts = random_contexts(50)
+    table = candidates.assess(model, contexts.numpy())
+    with th.no_grad():
+        actions, _ = model.policy.snap(model.policy.propose(contexts))
+        greatest = env.landscape(contexts, env.landscape.best(contexts).unsqueeze(1))
+        gap = (greatest - env.landscape(contexts, actions)).mean().item()
+    assert table.gap.tolist() == pytest.approx([gap, gap], abs=1e-5)
+
+
 def test_command(monkeypatch, tmp_path, capsys):
     path = tmp_path / "agent.zip"
     SAVO("MlpPolicy", made("Items"), **SMALL).save(path)

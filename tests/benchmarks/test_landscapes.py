@@ -82,10 +82,11 @@ def test_assess_of_a_mixed_policy(monkeypatch):
     assert assess(model, env.landscape, learned=False) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("n_actors", [1, 3])
 @pytest.mark.parametrize("task", ["Peaks2D", "Items"])
-def test_the_gap_under_q_is_the_gap_under_the_landscape_if_q_is_the_landscape(monkeypatch, task):
+def test_the_gap_under_q_is_the_gap_under_the_landscape_if_q_is_the_landscape(monkeypatch, task, n_actors):
     monkeypatch.setattr(benchmark, "N_CONTEXTS", 120)
-    model, env = landscape_model(task)
+    model, env = landscape_model(task, n_actors=n_actors)
     figures = assess(model, env.landscape, learned=True)
     assert figures["gap"] > 0.05
     assert figures["q_gap"] == pytest.approx(figures["gap"], abs=5e-3)
