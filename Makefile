@@ -53,7 +53,7 @@ hyperparams:
 	python scripts/write_hyperparams.py
 
 type:
-	python -m mypy sb3_savo
+	python -m mypy $(LINT_PATHS)
 
 lint:
 	python -m ruff check $(LINT_PATHS)

@@ -7,6 +7,7 @@ in torch, and compiled ahead of time for this number of observations.
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -59,7 +60,7 @@ def main() -> None:
 
         twin = numpy_policy(policy)
         assert twin is not None
-        candidates = {
+        candidates: dict[str, Callable[[], Any]] = {
             "numpy": partial(twin.predict, obs),
             "torch": partial(act, policy._predict),
             "compiled": partial(act, compiled),

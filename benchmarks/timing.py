@@ -9,7 +9,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -154,7 +154,7 @@ def add_timing_arguments(parser: argparse.ArgumentParser, parts: Iterable[str], 
     parser.add_argument("--folder", type=Path, default=RESULTS / results, help="results folder")
 
 
-def run_parts(parts: dict[str, Callable[[argparse.Namespace], pd.DataFrame]], args: argparse.Namespace) -> None:
+def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], pd.DataFrame]], args: argparse.Namespace) -> None:
     """
     Measure the chosen parts, print their tables, and write each to ``PART-THREADS.csv`` below a line about the machine.
 
