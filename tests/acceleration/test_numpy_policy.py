@@ -18,9 +18,7 @@ from sb3_savo.acceleration import numpy_networks, numpy_policy
 from sb3_savo.acceleration.blas_threads import on_one_thread, openblas
 from sb3_savo.acceleration.numpy_networks import MIN_MATMUL_WEIGHTS, MIN_ROWS_FOR_MATMUL
 from sb3_savo.common import collection
-from tests.models import without_addresses
-
-QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
+from tests.models import QUICK, without_addresses
 
 
 class MatrixEnv(gym.Env):
@@ -44,6 +42,7 @@ def make(algorithm=SAVO, env="Pendulum-v1", policy="MlpPolicy", net_arch=(16, 16
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter += 0.3 * th.randn_like(parameter)
+    model.observation_space.seed(0)
     return model
 
 
