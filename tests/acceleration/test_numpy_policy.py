@@ -96,8 +96,10 @@ def test_the_same_actions(kwargs):
         found = twin.propose(twin.obs_to_tensor(obs)[0])
         th.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         by_torch, by_numpy = (each.maximize(each.obs_to_tensor(obs)[0], expected) for each in (model.policy, twin))
-        for mine, theirs in zip(by_numpy, by_torch, strict=True):
-            th.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    # (Where tanh is flat, several proposals are the same: any of their indices is right.)
+    chosen = [q_values.gather(1, indices) for _, indices, q_values in (by_numpy, by_torch)]
+    for mine, theirs in ((by_numpy[0], by_torch[0]), (by_numpy[2], by_torch[2]), chosen):
+        th.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_it_sees_what_changes(tmp_path):
