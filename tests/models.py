@@ -3,8 +3,34 @@
 import re
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
+
+from sb3_savo import SAVO
+from sb3_savo.common.buffers import Batch
+from tests.reference import spread_out
+
+BATCH = 16
+# Learns after 40 steps, and its buffer is full after 400
+QUICK: dict[str, Any] = {"learning_starts": 40, "batch_size": BATCH, "buffer_size": 400, "seed": 0, "device": "cpu"}
+# And has narrow networks
+SMALL: dict[str, Any] = {**QUICK, "policy_kwargs": {"net_arch": [16, 16]}}
+
+
+def make_model(
+    algorithm: type[BaseAlgorithm] = SAVO, env: Any = "InvertedDoublePendulumRestricted-v5", n_steps: int = 80, **kwargs: Any
+) -> Any:
+    """:return: A small model that has learned a little, and whose proposals, their order and the targets differ"""
+    model = algorithm("MlpPolicy", env, **{**SMALL, **kwargs}).learn(n_steps)
+    spread_out(model)
+    return model
+
+
+def sample(model: Any) -> Batch:
+    """:return: A batch as the losses get it, in the precision of the networks"""
+    batch = next(model.batches(1, BATCH))
+    return batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
 
 
 def without_addresses(value: Any) -> str:

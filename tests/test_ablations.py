@@ -6,10 +6,10 @@ import torch as th
 
 from sb3_savo import SAVO
 from sb3_savo.common.exploration import GaussianCandidateNoise, OrnsteinUhlenbeckCandidateNoise
+from tests.models import QUICK
 
 ENV_ID = "HopperRestricted-v5"
 OBS_DIM, DIM, HIDDEN, SUMMARY = 11, 3, 32, 16
-QUICK = {"buffer_size": 300, "seed": 0, "device": "cpu"}
 
 
 def make_model(policy_kwargs=None, **kwargs):
@@ -147,9 +147,7 @@ def test_exploration_noise():
 
 def test_action_smoothing():
     """The paper's "+ Action Smoothing" moves the Bellman target, and no loss of actors or surrogates."""
-    model = SAVO("MlpPolicy", ENV_ID, learning_starts=20, batch_size=16, policy_kwargs={"net_arch": [HIDDEN]}, **QUICK).learn(
-        40
-    )
+    model = SAVO("MlpPolicy", ENV_ID, policy_kwargs={"net_arch": [HIDDEN]}, **QUICK).learn(40)
     for parameter in model.policy.parameters():
         parameter.data += 0.2 * th.randn_like(parameter)
     batch = model.replay_buffer.sample(16)

@@ -9,9 +9,9 @@ from stable_baselines3.common.envs import IdentityEnv, IdentityEnvBox, IdentityE
 from stable_baselines3.td3.policies import TD3Policy
 
 from sb3_savo import SAVO
+from tests.models import SMALL
 
 ENV_ID = "Pendulum-v1"
-SMALL = {"buffer_size": 300, "policy_kwargs": {"net_arch": [8]}, "device": "cpu"}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,6 @@ def test_replay_buffer_with_another_number_of_candidates(tmp_path):
 
 def test_a_small_buffer_does_for_the_default_batch():
     """As in SB3's own tests: a batch is drawn with replacement."""
-    model = SAVO("MlpPolicy", ENV_ID, **{**SMALL, "buffer_size": 100}, learning_starts=10)
+    model = SAVO("MlpPolicy", ENV_ID, buffer_size=100, learning_starts=10, policy_kwargs={"net_arch": [8]}, device="cpu")
     assert model.batch_size == 256
     assert model.learn(20)._n_updates == 10

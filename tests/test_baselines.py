@@ -12,26 +12,10 @@ from torch.distributions import Normal
 from sb3_savo import CEM, SAVO, ActionEmbedding, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from tests.algorithms import ALGORITHMS, BASELINES
-from tests.reference import spread_out
+from tests.models import BATCH, SMALL, make_model, sample
 
 ENV_ID = "HopperRestricted-v5"
 ITEMS_ENV_ID = "MiningExpedition-v0"
-BATCH = 16
-QUICK = {
-    "learning_starts": 40,
-    "batch_size": BATCH,
-    "buffer_size": 500,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [16, 16]},
-}
-
-
-def make_model(algorithm, env=ENV_ID, **kwargs):
-    model = algorithm("MlpPolicy", env, **{**QUICK, **kwargs}).learn(80)
-    spread_out(model)
-    batch = next(model.batches(1, BATCH))
-    return model, batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
 
 
 def ascended(model, s, action):
@@ -51,7 +35,7 @@ def test_one_candidate_is_savo_with_one_actor(algorithm, options, q_smoothing):
     """Same networks, same code: with the same weights, transitions and batches, the same updates."""
     if q_smoothing and options.get("k") == 3:
         pytest.skip("Q-smoothing learns from the random candidates of the warm-up, of which there are three")
-    kwargs = {**QUICK, "q_smoothing": q_smoothing, "exploration_noise": None}
+    kwargs = {**SMALL, "q_smoothing": q_smoothing, "exploration_noise": None}
     savo, other = SAVO("MlpPolicy", ENV_ID, n_actors=1, **kwargs), algorithm("MlpPolicy", ENV_ID, **options, **kwargs)
     for name in (*savo.policy.learners, *savo.policy.target_names):
         getattr(other, name).load_state_dict(getattr(savo, name).state_dict())
@@ -72,7 +56,8 @@ def test_one_candidate_is_savo_with_one_actor(algorithm, options, q_smoothing):
 
 
 def test_every_actor_of_an_ensemble_ascends_q_by_itself():
-    model, batch = make_model(Ensemble, n_actors=4)
+    model = make_model(Ensemble, ENV_ID, n_actors=4)
+    batch = sample(model)
     obs = batch.observations
     objective = 0.0
     for k in range(BATCH):
@@ -95,7 +80,8 @@ def test_every_actor_of_an_ensemble_ascends_q_by_itself():
 
 @pytest.mark.parametrize("sample_std", [0.01, 0.3])
 def test_wolpertinger_samples_around_its_proposal(sample_std):
-    model, batch = make_model(Wolpertinger, k=200, sample_std=sample_std)
+    model = make_model(Wolpertinger, ENV_ID, k=200, sample_std=sample_std)
+    batch = sample(model)
     model.actor.mu.output.weight.data *= 0
     with th.no_grad():
         candidates = model.policy.propose(batch.observations)
@@ -112,7 +98,8 @@ def test_wolpertinger_samples_around_its_proposal(sample_std):
 
 
 def test_the_noise_moves_wolpertingers_proposal_not_each_candidate():
-    model, batch = make_model(Wolpertinger, k=5, sample_std=0.0)
+    model = make_model(Wolpertinger, ENV_ID, k=5, sample_std=0.0)
+    batch = sample(model)
     model.actor.mu.output.weight.data *= 0.01
     noise = 0.1 * th.randn(BATCH, 5, 3)
     candidates = model.policy.propose(batch.observations, noise=noise)
@@ -129,7 +116,8 @@ def items_by_distance(model, point, allowed=None):
 
 
 def test_wolpertinger_takes_the_best_of_the_nearest_items():
-    model, batch = make_model(Wolpertinger, ITEMS_ENV_ID, k=4)
+    model = make_model(Wolpertinger, ITEMS_ENV_ID, k=4)
+    batch = sample(model)
     obs = batch.observations
     with th.no_grad():
         items = model.policy.snap(model.policy.propose(obs))[1]
@@ -149,7 +137,8 @@ def with_masks():
 
 def test_wolpertinger_keeps_to_allowed_items():
     env = with_masks()
-    model, batch = make_model(Wolpertinger, env, k=3)
+    model = make_model(Wolpertinger, env, k=3)
+    batch = sample(model)
     masks = th.rand(BATCH, 20) < 0.5
     masks[:3] = False
     masks[:, 0] = True
@@ -167,7 +156,8 @@ def test_wolpertinger_keeps_to_allowed_items():
 @pytest.mark.parametrize("sizes", [(3, 30, 3), (1, 5, 1), (4, 12, 5)])
 def test_cem(env_id, sizes):
     n_iterations, n_samples, n_elites = sizes
-    model, batch = make_model(CEM, env_id, n_iterations=n_iterations, n_samples=n_samples, n_elites=n_elites)
+    model = make_model(CEM, env_id, n_iterations=n_iterations, n_samples=n_samples, n_elites=n_elites)
+    batch = sample(model)
     weights = [math.log((n_elites + 1) / rank) for rank in range(1, n_elites + 1)]
     weights = [weight / sum(weights) for weight in weights]
     assert weights == sorted(weights, reverse=True)
@@ -190,7 +180,8 @@ def test_cem(env_id, sizes):
 @pytest.mark.parametrize("env_id", [ENV_ID, ITEMS_ENV_ID])
 @pytest.mark.parametrize("n_ascent_steps", [0, 4])
 def test_multistart(env_id, n_ascent_steps):
-    model, batch = make_model(MultiStart, env_id, n_starts=6, n_ascent_steps=n_ascent_steps, step_size=0.2)
+    model = make_model(MultiStart, env_id, n_starts=6, n_ascent_steps=n_ascent_steps, step_size=0.2)
+    batch = sample(model)
     found = model.policy.find_action(batch.observations, deterministic=True)
     for k in range(BATCH):
         s = batch.observations[k : k + 1]
@@ -209,7 +200,7 @@ def test_multistart(env_id, n_ascent_steps):
 
 @pytest.mark.parametrize("algorithm", [CEM, MultiStart])
 def test_a_search_has_no_actor(algorithm):
-    model, _ = make_model(algorithm)
+    model = make_model(algorithm, ENV_ID)
     assert set(model.policy.learners) == {"critic"}
     assert not hasattr(model, "actor_target")
 
@@ -225,7 +216,8 @@ def density(out, x, dim):
 @pytest.mark.parametrize("algorithm", [GreedyAC, GreedyTD3])
 @pytest.mark.parametrize("env_id", [ENV_ID, ITEMS_ENV_ID])
 def test_greedy_losses(algorithm, env_id):
-    model, batch = make_model(algorithm, env_id, n_samples=12, n_elites=4, entropy_coef=0.3)
+    model = make_model(algorithm, env_id, n_samples=12, n_elites=4, entropy_coef=0.3)
+    batch = sample(model)
     obs, dim = batch.observations, model.action_dim
     for network in (model.actor, model.proposal):
         network.mu.output.weight.data *= 0.1  # far from where the density of tanh is steep
@@ -260,7 +252,8 @@ def test_greedy_losses(algorithm, env_id):
 
 def test_greedy_ac_samples_where_greedy_td3_takes_the_mean():
     for algorithm, samples in ((GreedyAC, True), (GreedyTD3, False)):
-        model, batch = make_model(algorithm)
+        model = make_model(algorithm, ENV_ID)
+        batch = sample(model)
         obs, policy = batch.observations, model.policy
         mean = model.actor(obs)
         th.testing.assert_close(policy.propose(obs, deterministic=True), mean)
@@ -268,7 +261,7 @@ def test_greedy_ac_samples_where_greedy_td3_takes_the_mean():
         assert th.equal(policy.propose_targets(obs), policy.propose_targets(obs)) is not samples
         assert (model.candidate_noise is None) is samples
         assert model.critic.n_critics == (1 if samples else 2)
-    assert make_model(GreedyAC, policy_kwargs={"net_arch": [8], "n_critics": 3})[0].critic.n_critics == 3
+    assert make_model(GreedyAC, ENV_ID, policy_kwargs={"net_arch": [8], "n_critics": 3}).critic.n_critics == 3
 
 
 # What all have in common
@@ -279,7 +272,7 @@ def test_greedy_ac_samples_where_greedy_td3_takes_the_mean():
 def test_a_loaded_model_is_the_saved_one_and_learns_on(tmp_path, algorithm, env_id):
     if env_id == ITEMS_ENV_ID and "SAC" in algorithm.__name__:
         pytest.skip("SAVOSAC is for continuous actions")
-    model = algorithm("MlpPolicy", env_id, **QUICK).learn(80)
+    model = algorithm("MlpPolicy", env_id, **SMALL).learn(80)
     model.save(tmp_path / "model")
     loaded = algorithm.load(tmp_path / "model", env=gym.make(env_id))
     for name, tensor in loaded.policy.state_dict().items():
@@ -317,7 +310,7 @@ def test_a_loaded_model_is_the_saved_one_and_learns_on(tmp_path, algorithm, env_
     ids=str,
 )
 def test_shared_options(algorithm, options):
-    model = algorithm("MlpPolicy", "Pendulum-v1", **{**QUICK, **options})
+    model = algorithm("MlpPolicy", "Pendulum-v1", **{**SMALL, **options})
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(400 if "train_freq" in options else 80)
     changed = [not th.equal(p, q) for p, q in zip(model.policy.parameters(), before, strict=True)]
@@ -329,7 +322,7 @@ def test_shared_options(algorithm, options):
 def test_masks(algorithm):
     """Allowed items only are taken, also by the search methods, which know nothing of masks."""
     env = with_masks()
-    model = algorithm("MlpPolicy", env, **QUICK).learn(150)
+    model = algorithm("MlpPolicy", env, **SMALL).learn(150)
     assert isinstance(model.action_space, EmbeddedDiscrete)
     masks = np.zeros((4, 20), dtype=bool)
     masks[:, [3, 7]] = True

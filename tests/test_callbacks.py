@@ -1,5 +1,7 @@
 """Resets: which weights are new, which are kept, and that learning goes on from the old replay buffer."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch as th
@@ -7,19 +9,18 @@ from stable_baselines3 import SAC, TD3
 
 from sb3_savo import CEM, SAVO, SAVOSAC, GreedyTD3, ResetCallback, Wolpertinger
 from sb3_savo.common.callbacks import last_layers
+from tests.models import SMALL
 
-QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
-QUICK["policy_kwargs"] = {"net_arch": [16, 16]}
 MODELS = {
-    "td3": lambda: TD3("MlpPolicy", "Pendulum-v1", **QUICK),
-    "savo": lambda: SAVO("MlpPolicy", "Pendulum-v1", **QUICK),
-    "savo-1": lambda: SAVO("MlpPolicy", "Pendulum-v1", n_actors=1, **QUICK),
-    "savo-lstm": lambda: SAVO("MlpPolicy", "Pendulum-v1", summarizer="lstm", modulation="mlp", **QUICK),
-    "savo-discrete": lambda: SAVO("MlpPolicy", "MiningExpedition-v0", **QUICK),
-    "savosac": lambda: SAVOSAC("MlpPolicy", "Pendulum-v1", ent_coef=0.2, **QUICK),
-    "wolpertinger": lambda: Wolpertinger("MlpPolicy", "Pendulum-v1", **QUICK),
-    "greedytd3": lambda: GreedyTD3("MlpPolicy", "Pendulum-v1", **QUICK),
-    "cem": lambda: CEM("MlpPolicy", "Pendulum-v1", **QUICK),
+    "td3": lambda: TD3("MlpPolicy", "Pendulum-v1", **deepcopy(SMALL)),  # SB3 writes into policy_kwargs
+    "savo": lambda: SAVO("MlpPolicy", "Pendulum-v1", **SMALL),
+    "savo-1": lambda: SAVO("MlpPolicy", "Pendulum-v1", n_actors=1, **SMALL),
+    "savo-lstm": lambda: SAVO("MlpPolicy", "Pendulum-v1", summarizer="lstm", modulation="mlp", **SMALL),
+    "savo-discrete": lambda: SAVO("MlpPolicy", "MiningExpedition-v0", **SMALL),
+    "savosac": lambda: SAVOSAC("MlpPolicy", "Pendulum-v1", ent_coef=0.2, **SMALL),
+    "wolpertinger": lambda: Wolpertinger("MlpPolicy", "Pendulum-v1", **SMALL),
+    "greedytd3": lambda: GreedyTD3("MlpPolicy", "Pendulum-v1", **SMALL),
+    "cem": lambda: CEM("MlpPolicy", "Pendulum-v1", **SMALL),
 }
 NO_TARGET = {"savosac", "cem"}
 ACTORS = {"td3": ["mu.4"], "savo-1": ["mu.output"], "wolpertinger": ["mu.output"], "greedytd3": ["mu.output"], "cem": []}
@@ -101,7 +102,7 @@ def test_resuming_does_not_reset_at_once():
 
 
 def test_other_algorithms_of_sb3():
-    model = SAC("MlpPolicy", "Pendulum-v1", **QUICK).learn(100, callback=ResetCallback("last_layer", 60))
+    model = SAC("MlpPolicy", "Pendulum-v1", **deepcopy(SMALL)).learn(100, callback=ResetCallback("last_layer", 60))
     critics = {f"{critic}.{layer}" for critic in ("critic", "critic_target") for layer in ("qf0.4", "qf1.4")}
     assert {name.rsplit(".", 1)[0] for name in last_layers(model.policy)} == critics | {"actor.mu", "actor.log_std"}
     assert np.isfinite(model.predict(np.zeros(3))[0]).all()

@@ -24,29 +24,12 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 from sb3_savo import SAVO, ActionEmbedding, EmbeddedDiscrete
 from sb3_savo.common.buffers import CandidateHerReplayBuffer, CandidateReplayBuffer, CandidateStorage
 from sb3_savo.savo import SAVOPolicy
+from tests.models import BATCH, SMALL, make_model, sample, without_addresses
 from tests.reference import propose, q_min, spread_out, surrogate
 
 ENV_ID = "MiningExpedition-v0"
 N_ITEMS, DIM = 54, 9
-BATCH = 16
-QUICK = {
-    "learning_starts": 40,
-    "batch_size": BATCH,
-    "buffer_size": 800,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [24, 24]},
-}
-
-
-def make_model(env=ENV_ID, steps=80, **kwargs):
-    model = SAVO("MlpPolicy", env, **{**QUICK, **kwargs}).learn(steps)
-    spread_out(model)
-    return model
-
-
-def sample(model):
-    return next(model.batches(1, BATCH))
+QUICK = {**SMALL, "buffer_size": 800}
 
 
 def scaled_embeddings(model):
@@ -70,7 +53,7 @@ def nearest(model, point, allowed=None):
 
 @pytest.mark.parametrize("n_actors", [1, 3])
 def test_bellman_target(n_actors):
-    model = make_model(n_actors=n_actors)
+    model = make_model(env=ENV_ID, n_actors=n_actors)
     batch = sample(model)
     for k, y in enumerate(model.target_q_values(batch)[0]):
         s_next = batch.next_observations[k : k + 1]
@@ -83,7 +66,7 @@ def test_bellman_target(n_actors):
 
 
 def test_the_critic_learns_at_the_taken_items_embedding():
-    model = make_model()
+    model = make_model(env=ENV_ID)
     th.manual_seed(0)
     np.random.seed(0)
     ids = model.replay_buffer.sample(BATCH).actions
@@ -96,7 +79,7 @@ def test_the_critic_learns_at_the_taken_items_embedding():
 @pytest.mark.parametrize("n_actors", [2, 4])
 def test_surrogate_loss(n_actors):
     """Surrogates see raw proposals; their targets are Q at the items nearest to these."""
-    model = make_model(n_actors=n_actors)
+    model = make_model(env=ENV_ID, n_actors=n_actors)
     batch = sample(model)
     terms = []
     for k in range(BATCH):
@@ -115,7 +98,7 @@ def test_surrogate_loss(n_actors):
 @pytest.mark.parametrize("kind, n_smoothed", [("approximate", 1), ("exact", 3), ("hybrid", 3), (None, 3)])
 def test_smoothing_loss(kind, n_smoothed):
     """Q̂ sees raw proposals of the actors that ascend it; its targets are Q at the items nearest to these."""
-    model = make_model(surrogate=kind)
+    model = make_model(env=ENV_ID, surrogate=kind)
     batch = sample(model)
     terms = []
     for k in range(BATCH):
@@ -131,7 +114,7 @@ def test_smoothing_loss(kind, n_smoothed):
 @pytest.mark.parametrize("kind", ["approximate", "exact", "hybrid", None])
 def test_actor_loss(kind, q_smoothing):
     """Actors ascend at their raw proposals; with Q-smoothing those that would ascend Q ascend Q̂."""
-    model = make_model(surrogate=kind, q_smoothing=q_smoothing)
+    model = make_model(env=ENV_ID, surrogate=kind, q_smoothing=q_smoothing)
     batch = sample(model)
     objective = 0.0
     for k in range(BATCH):
@@ -154,7 +137,7 @@ def test_actor_loss(kind, q_smoothing):
 
 @pytest.mark.parametrize("module", ["critic", "smooth_critic", "surrogates", "actor"])
 def test_each_loss_changes_its_own_networks_only(module):
-    model = make_model()
+    model = make_model(env=ENV_ID)
     batch = sample(model)
     losses = {
         "critic": model.critic_loss,
@@ -185,7 +168,7 @@ def test_stored_items_without_candidates_are_found_anew():
     class PlainReplayBuffer(ReplayBuffer):
         """A user's own buffer, which knows nothing of candidates."""
 
-    model = make_model(replay_buffer_class=PlainReplayBuffer)
+    model = make_model(env=ENV_ID, replay_buffer_class=PlainReplayBuffer)
     batch = sample(model)
     assert batch.actions.shape == (BATCH, DIM)
     candidates, actions = model.proposals(batch)
@@ -232,7 +215,7 @@ def test_what_is_stored_is_what_was_chosen_from():
 
 
 def test_noise_is_inside_the_chain():
-    model = make_model()
+    model = make_model(env=ENV_ID)
     obs = th.as_tensor(np.stack([model.observation_space.sample() for _ in range(5)]))
     noise = 0.5 * th.randn(5, 3, DIM)
     with th.no_grad():
@@ -282,7 +265,7 @@ def test_action_noise_moves_the_chosen_item():
         {"policy_kwargs": {"net_arch": [8], "summary_dim": 32, "n_critics": 1, "share_features_extractor": True}},
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_options(options):
     model = SAVO("MlpPolicy", ENV_ID, **{**QUICK, **options})
@@ -297,7 +280,7 @@ def test_options(options):
 
 
 def test_predict_is_the_item_with_the_highest_q_of_those_nearest_to_the_proposals():
-    model = make_model()
+    model = make_model(env=ENV_ID)
     obs = np.stack([model.observation_space.sample() for _ in range(20)])
     items, _ = model.predict(obs, deterministic=True)
     embeddings = scaled_embeddings(model)
@@ -309,7 +292,9 @@ def test_predict_is_the_item_with_the_highest_q_of_those_nearest_to_the_proposal
 
 
 def test_several_processes_and_normalized_observations():
-    env = VecNormalize(make_vec_env("sb3_savo:" + ENV_ID, n_envs=2, vec_env_cls=SubprocVecEnv))
+    env = VecNormalize(
+        make_vec_env("sb3_savo:" + ENV_ID, n_envs=2, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"})
+    )
     model = SAVO("MlpPolicy", env, **QUICK).learn(120)
     assert model._n_updates == 40
     env.close()
@@ -352,9 +337,9 @@ def test_it_learns_which_item_is_shown():
     env.observation_space = spaces.Box(-1, 1, (2,), np.float32)
     options = {**QUICK, "policy_kwargs": {"net_arch": [64, 64]}, "batch_size": 64, "learning_starts": 400}
     model = SAVO(
-        "MlpPolicy", ActionEmbedding(env, embeddings), learning_rate=1e-3, gamma=0.0, selection_epsilon=0.5, **options
+        "MlpPolicy", ActionEmbedding(env, embeddings), learning_rate=3e-3, gamma=0.0, selection_epsilon=0.5, **options
     )
-    model.learn(1600)
+    model.learn(900)
     assert (model.predict(embeddings)[0] == np.arange(30)).mean() > 0.5  # chance: 1 in 30
 
 
@@ -388,7 +373,7 @@ def masked_env(tell=False):
         {"n_actors": 1, "q_smoothing": False},
         {"nearest": "exact", "target_policy_noise": 0.3},
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_only_allowed_items_are_taken(options):
     model = SAVO("MlpPolicy", make_vec_env(masked_env, n_envs=3), **QUICK, **options)
@@ -426,7 +411,7 @@ def test_info_tells_of_the_masks_at_the_end_of_an_episode():
 def test_the_bellman_target_is_of_an_allowed_item():
     one_hot, space = np.eye(70, dtype=np.float32), spaces.Box(0, 1, (70,), np.float32)
     env = gym.wrappers.TransformObservation(masked_env(tell=True), lambda o: one_hot[o], space)
-    model = make_model(env)
+    model = make_model(env=env)
     batch = sample(model)
     changed = 0
     for k, y in enumerate(model.target_q_values(batch)[0]):
@@ -526,7 +511,7 @@ FRESH = "import numpy as np; from sb3_savo import SAVO; import sys; model = SAVO
 
 
 @pytest.mark.parametrize(
-    "env_id, options", [(ENV_ID, {}), ("RecSim-v0", {}), ("RecSim-v0", {"nearest": "approximate"})], ids=str
+    "env_id, options", [(ENV_ID, {}), ("RecSim-v0", {}), ("RecSim-v0", {"nearest": "approximate"})], ids=without_addresses
 )
 def test_loading_in_a_fresh_process_without_the_environment(tmp_path, env_id, options):
     model = SAVO("MlpPolicy", env_id, **QUICK, **options).learn(60)
@@ -537,7 +522,7 @@ def test_loading_in_a_fresh_process_without_the_environment(tmp_path, env_id, op
     np.testing.assert_array_equal(np.load(tmp_path / "items.npy"), model.predict(obs)[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"q_smoothing": False, "surrogate": None}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"q_smoothing": False, "surrogate": None}], ids=without_addresses)
 def test_replay_buffers(tmp_path, options):
     model = SAVO("MlpPolicy", ENV_ID, **QUICK, **options).learn(60)
     assert (type(model.replay_buffer) is CandidateReplayBuffer) == (not options)
@@ -575,7 +560,7 @@ def test_a_plain_discrete_space_says_how_to_wrap_it():
         ({"nearest": "approximate"}, "nearest='approximate' is for many items: use 'exact' for 54"),
         ({"policy_kwargs": {"q_smoothing": True}}, r"policy_kwargs holds 'q_smoothing'.*SAVO\(q_smoothing=…\)"),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_bad_argument(kwargs, message):
     with pytest.raises(ValueError, match=message):

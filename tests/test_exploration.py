@@ -8,15 +8,9 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_savo import SAVO
 from sb3_savo.common.exploration import make_candidate_noise, value_at
+from tests.models import SMALL
 
-QUICK = {
-    "learning_starts": 0,
-    "batch_size": 16,
-    "buffer_size": 2_000,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [16, 16]},
-}
+QUICK = {**SMALL, "learning_starts": 0, "buffer_size": 2_000}
 
 
 def test_schedules():

@@ -10,23 +10,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_savo import SAVO
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.savo.savo import anchor_thresholds
-from tests.reference import critic_pairs, propose, q_min, spread_out, surrogate
+from tests.models import BATCH, make_model, sample
+from tests.reference import critic_pairs, propose, q_min, surrogate
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
-BATCH = 16
-
-
-def make_model(env_id=ENV_ID, **kwargs):
-    kwargs.setdefault("policy_kwargs", {"net_arch": [32, 32]})
-    model = SAVO("MlpPolicy", env_id, learning_starts=20, buffer_size=500, batch_size=BATCH, seed=3, device="cpu", **kwargs)
-    model.learn(60)
-    spread_out(model)
-    return model
-
-
-def sample(model):
-    batch = model.replay_buffer.sample(BATCH)
-    return batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
 
 
 def test_bellman_target_and_critic_loss():

@@ -9,11 +9,9 @@ from torch import nn
 
 from sb3_savo import CEM, SAVO, SAVOSAC, Ensemble, GreedyTD3
 from sb3_savo.networks.parameter_vector import ALIGNMENT, ParameterVector
-from tests.models import BatchNormExtractor
+from tests.models import SMALL, BatchNormExtractor
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
-SMALL = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
-SMALL["policy_kwargs"] = {"net_arch": [24, 16]}
 
 
 def is_one_vector(network):

@@ -14,10 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 
 from sb3_savo import CEM, SAVO, MultiStart
 from tests.algorithms import ALGORITHMS
+from tests.models import QUICK, SMALL
 
 ENV_ID = "Pendulum-v1"
-QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
-SMALL_NETS = {"net_arch": [16, 16]}
 
 
 def changed(model, before):
@@ -68,7 +67,7 @@ def networks(model):
     ids=", ".join,
 )
 def test_options(options):
-    model = SAVO("MlpPolicy", ENV_ID, **{"policy_kwargs": SMALL_NETS, **QUICK, **options})
+    model = SAVO("MlpPolicy", ENV_ID, **{**SMALL, **options})
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(80 if options.get("train_freq") != (1, "episode") else 400)
     assert all(th.isfinite(parameter).all() for parameter in model.policy.parameters())
@@ -97,7 +96,7 @@ def test_defaults_are_the_papers():
 def test_several_environments(vec_env_cls):
     # The prefix has each process import us; a script that does so at its top needs none
     env = make_vec_env("sb3_savo:HopperRestricted-v5", n_envs=3, vec_env_cls=vec_env_cls)
-    model = SAVO("MlpPolicy", env, train_freq=2, gradient_steps=-1, policy_kwargs=SMALL_NETS, **QUICK)
+    model = SAVO("MlpPolicy", env, train_freq=2, gradient_steps=-1, **SMALL)
     model.learn(120)
     assert model._n_updates == 14 * 6  # after 42, 48, … 120 steps
     assert model.replay_buffer.sample(7).candidates.shape == (7, 3, 3)
@@ -110,7 +109,7 @@ def test_images(algorithm, share_features_extractor):
     env = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
     policy_kwargs = {
         "features_extractor_kwargs": {"features_dim": 16},
-        **SMALL_NETS,
+        **SMALL["policy_kwargs"],
     }
     if algorithm not in (CEM, MultiStart):
         policy_kwargs["share_features_extractor"] = share_features_extractor
@@ -129,7 +128,7 @@ def test_images(algorithm, share_features_extractor):
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_dict_observations(algorithm, n_envs):
     env = make_vec_env(lambda: SimpleMultiObsEnv(discrete_actions=False), n_envs=n_envs)
-    model = algorithm("MultiInputPolicy", env, policy_kwargs=SMALL_NETS, **QUICK).learn(60)
+    model = algorithm("MultiInputPolicy", env, **SMALL).learn(60)
     if algorithm is SAVO:
         assert model.replay_buffer.sample(5).candidates.shape == (5, 3, 4)
     model.predict(env.observation_space.sample())
@@ -144,8 +143,7 @@ def test_her(algorithm, n_envs):
         env,
         replay_buffer_class=HerReplayBuffer,
         replay_buffer_kwargs={"n_sampled_goal": 2, "goal_selection_strategy": "future"},
-        policy_kwargs=SMALL_NETS,
-        **QUICK,
+        **SMALL,
     ).learn(90)
     assert isinstance(model.replay_buffer, HerReplayBuffer)
     if algorithm is SAVO:
@@ -156,7 +154,7 @@ def test_her(algorithm, n_envs):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_vec_normalize(algorithm):
     env = VecNormalize(make_vec_env(ENV_ID, n_envs=2))
-    model = algorithm("MlpPolicy", env, policy_kwargs=SMALL_NETS, **QUICK).learn(80)
+    model = algorithm("MlpPolicy", env, **SMALL).learn(80)
     assert np.abs(model.replay_buffer.observations[:40, :, 2]).max() > 1.5  # as observed, not as normalized
     assert model._n_updates > 0
 
@@ -179,7 +177,7 @@ class MatrixActions(gym.Env):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
-    model = algorithm("MlpPolicy", make_vec_env(MatrixActions, n_envs=n_envs), policy_kwargs=SMALL_NETS, **QUICK).learn(90)
+    model = algorithm("MlpPolicy", make_vec_env(MatrixActions, n_envs=n_envs), **SMALL).learn(90)
     batch = model.replay_buffer.sample(20)
     assert batch.actions.shape == (20, 4)
     if algorithm is SAVO:
@@ -191,7 +189,7 @@ def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
 def test_callbacks_and_tensorboard(tmp_path):
     evaluate = EvalCallback(gym.make(ENV_ID), eval_freq=60, n_eval_episodes=1, log_path=str(tmp_path / "eval"))
     checkpoint = CheckpointCallback(50, str(tmp_path / "checkpoints"), save_replay_buffer=True)
-    model = SAVO("MlpPolicy", ENV_ID, tensorboard_log=str(tmp_path / "tb"), policy_kwargs=SMALL_NETS, **QUICK)
+    model = SAVO("MlpPolicy", ENV_ID, tensorboard_log=str(tmp_path / "tb"), **SMALL)
     model.learn(210, callback=[evaluate, checkpoint], log_interval=1, progress_bar=True)
     assert (tmp_path / "eval" / "evaluations.npz").exists()
     assert len(list((tmp_path / "checkpoints").glob("*replay_buffer*.pkl"))) == 4
@@ -210,7 +208,7 @@ def test_callbacks_and_tensorboard(tmp_path):
 def test_same_seed_same_run(algorithm):
     runs = []
     for _ in range(2):
-        model = algorithm("MlpPolicy", "HopperRestricted-v5", policy_kwargs=SMALL_NETS, **QUICK).learn(150)
+        model = algorithm("MlpPolicy", "HopperRestricted-v5", **SMALL).learn(150)
         runs.append([parameter.clone() for parameter in model.policy.parameters()])
     assert all(th.equal(p, q) for p, q in zip(*runs, strict=True))
 
@@ -227,7 +225,7 @@ def test_every_optimizer_follows_the_schedule():
 
 
 def test_target_networks_follow_by_polyak():
-    model = SAVO("MlpPolicy", ENV_ID, tau=0.1, policy_kwargs=SMALL_NETS, **QUICK).learn(60)
+    model = SAVO("MlpPolicy", ENV_ID, tau=0.1, **SMALL).learn(60)
     expected = [
         0.9 * target + 0.1 * online
         for module, copy in ((model.critic, model.critic_target), (model.actor, model.actor_target))
@@ -241,8 +239,9 @@ def test_target_networks_follow_by_polyak():
 def test_learning_a_target_action():
     """On SB3's identity task (reward 1 within 0.1 of what is observed) the agent becomes much better than chance."""
     env = IdentityEnvBox(eps=0.3)
-    model = SAVO("MlpPolicy", env, **{**QUICK, "learning_starts": 200}, learning_rate=1e-3, gamma=0.0)
-    model.learn(900)
+    options = {**QUICK, "buffer_size": 500, "learning_starts": 200, "policy_kwargs": {"net_arch": [64, 64]}}
+    model = SAVO("MlpPolicy", env, **options, learning_rate=3e-3, gamma=0.0)
+    model.learn(500)
     observed = np.random.default_rng(0).uniform(-1, 1, (200, 1)).astype(np.float32)
     actions, _ = model.predict(observed, deterministic=True)
     assert (np.abs(actions - observed) < 0.3).mean() > 0.8
@@ -263,7 +262,7 @@ class Exported(th.nn.Module):
 @pytest.mark.parametrize("options", [{}, {"modulation": "mlp"}, {"summarizer": "transformer"}, {"n_actors": 1}], ids=str)
 def test_torchscript_export_equals_predict(options):
     """``policy(obs, deterministic=True)`` has no branch on data, so it can be traced (as an ONNX export does)."""
-    model = SAVO("MlpPolicy", ENV_ID, policy_kwargs=SMALL_NETS, **QUICK, **options).learn(60)
+    model = SAVO("MlpPolicy", ENV_ID, **SMALL, **options).learn(60)
     model.policy.set_training_mode(False)
     obs = th.randn(4, 3)
     traced = th.jit.trace(Exported(model.policy), obs, check_trace=False)

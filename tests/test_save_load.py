@@ -21,16 +21,9 @@ from sb3_savo.common.buffers import (
     CandidateReplayBuffer,
 )
 from sb3_savo.savo import SAVOPolicy
+from tests.models import SMALL
 
 ENV_ID = "Pendulum-v1"
-QUICK = {
-    "learning_starts": 40,
-    "batch_size": 16,
-    "buffer_size": 400,
-    "seed": 0,
-    "device": "cpu",
-    "policy_kwargs": {"net_arch": [16, 16]},
-}
 OPTIONS = [
     {},
     {"n_actors": 1},
@@ -50,7 +43,7 @@ def states(model):
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_loaded_model_is_the_saved_one_and_learns_on(tmp_path, options):
-    model = SAVO("MlpPolicy", ENV_ID, **QUICK, **options).learn(80)
+    model = SAVO("MlpPolicy", ENV_ID, **SMALL, **options).learn(80)
     model.save(tmp_path / "model")
     loaded = SAVO.load(tmp_path / "model", env=gym.make(ENV_ID))
 
@@ -76,7 +69,7 @@ def test_a_loaded_model_is_the_saved_one_and_learns_on(tmp_path, options):
 
 
 def test_loading_in_a_fresh_process_without_the_environment(tmp_path):
-    model = SAVO("MlpPolicy", "HopperRestricted-v5", **QUICK).learn(60)
+    model = SAVO("MlpPolicy", "HopperRestricted-v5", **SMALL).learn(60)
     model.save(tmp_path / "hopper")
     obs = np.random.default_rng(0).normal(size=(5, 11))
     np.save(tmp_path / "obs.npy", obs)
@@ -89,7 +82,7 @@ def test_loading_in_a_fresh_process_without_the_environment(tmp_path):
 
 
 def test_loading_with_another_number_of_environments(tmp_path):
-    SAVO("MlpPolicy", make_vec_env(ENV_ID, n_envs=2), **QUICK).learn(60).save(tmp_path / "model")
+    SAVO("MlpPolicy", make_vec_env(ENV_ID, n_envs=2), **SMALL).learn(60).save(tmp_path / "model")
     loaded = SAVO.load(tmp_path / "model", env=make_vec_env(ENV_ID, n_envs=3))
     assert loaded.candidate_noise.shape == (3, 3, 1)
     loaded.learn(90)
@@ -98,14 +91,14 @@ def test_loading_with_another_number_of_environments(tmp_path):
 
 def test_loading_for_evaluation_with_a_tiny_buffer(tmp_path):
     """What the RL Zoo does with SB3's own off-policy algorithms."""
-    SAVO("MlpPolicy", ENV_ID, **QUICK).save(tmp_path / "model")
+    SAVO("MlpPolicy", ENV_ID, **SMALL).save(tmp_path / "model")
     loaded = SAVO.load(tmp_path / "model", buffer_size=1, custom_objects={"learning_rate": 0.0, "lr_schedule": lambda _: 0.0})
     assert loaded.replay_buffer.buffer_size == 1
     loaded.predict(loaded.observation_space.sample())
 
 
 def test_parameters_can_be_moved(tmp_path):
-    first, second = (SAVO("MlpPolicy", ENV_ID, **{**QUICK, "seed": seed}) for seed in (0, 1))
+    first, second = (SAVO("MlpPolicy", ENV_ID, **{**SMALL, "seed": seed}) for seed in (0, 1))
     assert set(first.get_parameters()) == {"policy", "actor.optimizer", "critic.optimizer", "surrogates.optimizer"}
     second.set_parameters(first.get_parameters())
     for name, tensor in states(second).items():
@@ -114,12 +107,12 @@ def test_parameters_can_be_moved(tmp_path):
     loaded = SAVO.load(tmp_path / "model")
     assert isinstance(loaded.replay_buffer, CandidateReplayBuffer)
     with pytest.raises(RuntimeError, match="surrogates"):
-        SAVO("MlpPolicy", ENV_ID, surrogate=None, **QUICK).set_parameters(first.get_parameters())
+        SAVO("MlpPolicy", ENV_ID, surrogate=None, **SMALL).set_parameters(first.get_parameters())
 
 
 @pytest.mark.parametrize("options", OPTIONS[:6], ids=str)
 def test_the_policy_alone(tmp_path, options):
-    model = SAVO("MlpPolicy", ENV_ID, **QUICK, **options)
+    model = SAVO("MlpPolicy", ENV_ID, **SMALL, **options)
     obs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     model.policy.save(tmp_path / "policy.pt")
     loaded = SAVOPolicy.load(tmp_path / "policy.pt", device="cpu")
@@ -152,7 +145,7 @@ def test_replay_buffers(tmp_path, kind, n_envs):
     """Each of SB3's has a twin that keeps the candidates; it can be saved and loaded."""
     make_env, options, buffer_class = BUFFERS[kind]
     policy = "MlpPolicy" if kind in ("plain", "n-step") else "MultiInputPolicy"
-    model = SAVO(policy, make_vec_env(make_env, n_envs=n_envs), **QUICK, **options).learn(90)
+    model = SAVO(policy, make_vec_env(make_env, n_envs=n_envs), **SMALL, **options).learn(90)
     buffer = model.replay_buffer
     assert type(buffer) is buffer_class
     action_dim = model.action_space.shape[0]
@@ -172,7 +165,7 @@ def test_replay_buffers(tmp_path, kind, n_envs):
 def test_what_is_stored_is_what_was_chosen_from():
     """After the warm-up the taken action is one of the stored candidates: the one with the highest Q1."""
     env = make_vec_env("HopperRestricted-v5", n_envs=2)
-    model = SAVO("MlpPolicy", env, **QUICK).learn(40)
+    model = SAVO("MlpPolicy", env, **SMALL).learn(40)
     model.gradient_steps = 0
     model.learn(100, reset_num_timesteps=False)
     buffer = model.replay_buffer
@@ -190,7 +183,7 @@ def test_what_is_stored_is_what_was_chosen_from():
 def test_a_td3_buffer_serves_too(tmp_path):
     td3 = TD3("MlpPolicy", ENV_ID, learning_starts=1000, buffer_size=400).learn(120)
     td3.save_replay_buffer(tmp_path / "buffer")
-    model = SAVO("MlpPolicy", ENV_ID, **QUICK).learn(1)
+    model = SAVO("MlpPolicy", ENV_ID, **SMALL).learn(1)
     model.load_replay_buffer(tmp_path / "buffer")
     before = [parameter.clone() for parameter in model.surrogates.parameters()]
     model.train(5, 16)
@@ -201,13 +194,13 @@ def test_a_td3_buffer_serves_too(tmp_path):
 
 def test_no_candidates_are_stored_where_none_are_learned_from():
     for options in ({"n_actors": 1}, {"surrogate": None}, {"surrogate": "exact"}):
-        model = SAVO("MlpPolicy", ENV_ID, **QUICK, **options).learn(60)
+        model = SAVO("MlpPolicy", ENV_ID, **SMALL, **options).learn(60)
         assert model.replay_buffer.actions.shape[2] == 1
 
 
 def test_zips_need_no_environment_nor_noise(tmp_path):
     """What is pickled in a zip is small: neither networks, nor noise, nor buffers."""
-    model = SAVO("MlpPolicy", ENV_ID, **QUICK).learn(80)
+    model = SAVO("MlpPolicy", ENV_ID, **SMALL).learn(80)
     data = {name: value for name, value in model.__dict__.items() if name not in model._excluded_save_params()}
     del data["ep_info_buffer"], data["ep_success_buffer"]
     assert len(pickle.dumps({k: v for k, v in data.items() if "schedule" not in k and k != "policy_class"})) < 6_000

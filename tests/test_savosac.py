@@ -8,20 +8,17 @@ from torch.distributions import Normal
 
 from sb3_savo import SAVOSAC
 from sb3_savo.networks.squashed_gaussian import entropy, log_prob
-from tests.reference import critic_pairs, spread_out
+from tests.models import BATCH, make_model, sample
+from tests.reference import critic_pairs
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
-BATCH = 16
-QUICK = {"learning_starts": 20, "buffer_size": 500, "batch_size": BATCH, "seed": 3, "device": "cpu"}
 
 
-def make_model(**kwargs):
-    model = SAVOSAC("MlpPolicy", "HopperRestricted-v5", policy_kwargs={"net_arch": [32, 32]}, **QUICK, **kwargs).learn(60)
-    spread_out(model)
+def make_model_and_batch(**kwargs):
+    model = make_model(SAVOSAC, "HopperRestricted-v5", **kwargs)
     for output in [model.actor.mu.output] + ([model.actor.nu.net.output] if model.actor.nu else []):
         output.weight.data *= 0.1  # far from where tanh has no slope, and its inverse is inexact
-    batch = model.replay_buffer.sample(BATCH)
-    return model, batch._replace(observations=batch.observations.float(), next_observations=batch.next_observations.float())
+    return model, sample(model)
 
 
 def copy_weights(savosac, sac):
@@ -105,7 +102,7 @@ def draws_of(model, seed):
     "options", [{}, {"summarizer": "lstm", "modulation": "mlp"}, {"condition_on_previous": False}], ids=str
 )
 def test_losses(n_actors, options):
-    model, batch = make_model(n_actors=n_actors, ent_coef=0.37, **options)
+    model, batch = make_model_and_batch(n_actors=n_actors, ent_coef=0.37, **options)
     draws, errors, objective = draws_of(model, 0), 0.0, 0.0
     next_draws = draws_of(model, 1)
     for k in range(BATCH):
@@ -129,7 +126,7 @@ def test_losses(n_actors, options):
 
 
 def test_the_maximizer_picks_by_the_soft_value():
-    model, batch = make_model(n_actors=3, ent_coef=0.01)
+    model, batch = make_model_and_batch(n_actors=3, ent_coef=0.01)
     obs = batch.observations
     with th.no_grad():
         candidates = model.actor(obs, draws_of(model, 0))
@@ -152,7 +149,7 @@ def test_the_entropy_estimate_is_unbiased():
 
 
 def test_an_actor_has_gradient_through_its_own_action_only():
-    model, batch = make_model(n_actors=3)
+    model, batch = make_model_and_batch(n_actors=3)
     actions, log_probs = model.sample_actions(batch.observations)
     for i in range(3):
         for value in (actions[:, i].sum(), log_probs[:, i].sum()):
@@ -163,7 +160,7 @@ def test_an_actor_has_gradient_through_its_own_action_only():
 
 
 def test_the_entropy_coefficient_goes_where_it_should():
-    model, _ = make_model(n_actors=2, ent_coef="auto", learning_rate=1e-2)
+    model, _ = make_model_and_batch(n_actors=2, ent_coef="auto", learning_rate=1e-2)
     for value, direction in ((50.0, 1), (-50.0, -1)):
         before = model.log_ent_coef.item()
         for _ in range(3):
@@ -173,7 +170,7 @@ def test_the_entropy_coefficient_goes_where_it_should():
 
 
 def test_sampled_and_deterministic_predictions():
-    model, batch = make_model(n_actors=3)
+    model, batch = make_model_and_batch(n_actors=3)
     obs = batch.observations.numpy()
     once, again = (model.predict(obs, deterministic=True)[0] for _ in range(2))
     np.testing.assert_array_equal(once, again)
@@ -184,7 +181,7 @@ def test_sampled_and_deterministic_predictions():
 
 @pytest.mark.parametrize("interval", [1, 3])
 def test_target_update_interval(interval):
-    model, _ = make_model(target_update_interval=interval)
+    model, _ = make_model_and_batch(target_update_interval=interval)
     changes = []
     for _ in range(6):
         before = [parameter.clone() for parameter in model.critic_target.parameters()]
@@ -195,7 +192,7 @@ def test_target_update_interval(interval):
 
 def test_learned_and_fixed_coefficients_are_saved(tmp_path):
     for ent_coef in ("auto_0.5", 0.25):
-        model, _ = make_model(ent_coef=ent_coef)
+        model, _ = make_model_and_batch(ent_coef=ent_coef)
         model.save(tmp_path / "model")
         loaded = SAVOSAC.load(tmp_path / "model")
         assert loaded.policy.ent_coef.item() == model.policy.ent_coef.item()

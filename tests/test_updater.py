@@ -12,10 +12,9 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.envs import SimpleMultiObsEnv
 
 from sb3_savo import SAVO
+from tests.models import SMALL
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
-SMALL = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
-SMALL["policy_kwargs"] = {"net_arch": [24, 16]}
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
@@ -88,6 +87,7 @@ def test_long_training_takes_no_more_memory_than_short():
     """What is recorded in every gradient step does not hold the memory apart that the others need again."""
     script = """
 from sb3_savo import SAVO
+from tests.models import SMALL
 
 def resident():
     return next(int(line.split()[1]) // 2**10 for line in open("/proc/self/status") if line.startswith("VmRSS"))

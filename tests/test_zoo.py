@@ -1,5 +1,6 @@
 """The RL Zoo's own command lines, in an empty folder, with no extra flag; and each seam on which they depend."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -36,6 +37,29 @@ def python(*arguments, cwd, check=True):
     return output
 
 
+@pytest.fixture
+def zoo(monkeypatch, capsys):
+    """
+    Runs commands of the RL Zoo in this process, which saves the time that a new one needs for its imports. What depends on a
+    process of its own is tested by ``python``.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+    def run(command, *arguments, cwd):
+        module = importlib.import_module(f"rl_zoo3.{command}")
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr("sys.argv", [command, *map(str, arguments)])
+        capsys.readouterr()
+        getattr(module, "main" if command == "cli" else command.rpartition(".")[2])()
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """An empty folder in which an agent was trained."""
@@ -56,73 +80,81 @@ def test_train(folder):
     assert (model.n_actors, model.learning_starts, model._n_updates) == (3, 40, 32)
 
 
-@pytest.mark.parametrize("env_id", ["AdroitHandDoor-v1", "MiningExpedition-v0", "RecSim-v0"])
+# The RL Zoo's window shows as many frames a second as the environment asks for (8 and 4), so full episodes take long
+WATCHED = [pytest.param(env_id, marks=pytest.mark.expensive) for env_id in ("MiningExpedition-v0", "RecSim-v0")]
+
+
+@pytest.mark.parametrize("env_id", ["AdroitHandDoor-v1", *WATCHED])
 def test_train_in_processes(tmp_path, env_id):
     train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", env_id, "-n", 60, "--eval-freq", -1]
     python(*train, "--vec-env", "subproc", *QUICK, cwd=tmp_path)
     assert (tmp_path / "logs" / "savo" / f"{env_id}_1" / f"{env_id}.zip").exists()
     if env_id != "AdroitHandDoor-v1":
-        enjoy = ["-m", "rl_zoo3.enjoy", "--algo", "savo", "--env", env_id, "-f", "logs", "-n", 300]
+        enjoy = ["-m", "rl_zoo3.enjoy", "--algo", "savo", "--env", env_id, "-f", "logs", "-n", 110]
         output = python(*enjoy, cwd=tmp_path)
         assert "Mean reward" in output
 
 
+@pytest.mark.parametrize("env_id", ["MiningExpedition-v0", "RecSim-v0"])
+def test_train_with_items(tmp_path, zoo, env_id):
+    """And watch the agent in a window for an episode of five steps."""
+    zoo("train", "--algo", "savo", "--env", env_id, "-n", 60, "--eval-freq", -1, *QUICK, cwd=tmp_path)
+    assert (tmp_path / "logs" / "savo" / f"{env_id}_1" / f"{env_id}.zip").exists()
+    enjoy = ["--algo", "savo", "--env", env_id, "-f", "logs", "-n", 6, "--env-kwargs", "max_episode_steps:5"]
+    output = zoo("enjoy", *enjoy, cwd=tmp_path)
+    assert "Episode Length 5" in output and "Mean reward" in output
+
+
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "savo"])
-def test_train_every_algorithm(tmp_path, name):
-    train = ["-m", "rl_zoo3.train", "--algo", name, "--env", "LandscapePeaks2D-v0", "-n", 600, "--eval-freq", -1]
-    assert str(hyperparams_file(name)) in python(*train, cwd=tmp_path)
-    enjoy = ["-m", "rl_zoo3.enjoy", "--algo", name, "--env", "LandscapePeaks2D-v0", "-f", "logs", "-n", 30, "--no-render"]
-    assert "Mean reward" in python(*enjoy, cwd=tmp_path)
+def test_train_every_algorithm(tmp_path, zoo, name):
+    train = ["--algo", name, "--env", "LandscapePeaks2D-v0", "-n", 600, "--eval-freq", -1]
+    assert str(hyperparams_file(name)) in zoo("train", *train, cwd=tmp_path)
+    enjoy = ["--algo", name, "--env", "LandscapePeaks2D-v0", "-f", "logs", "-n", 30, "--no-render"]
+    assert "Mean reward" in zoo("enjoy", *enjoy, cwd=tmp_path)
 
 
-def test_train_on_an_environment_without_a_section(tmp_path):
-    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", "Pendulum-v1", "-n", 60, "--eval-freq", -1]
-    output = python(*train, "--hyperparams", "learning_starts:40", cwd=tmp_path)
+def test_train_on_an_environment_without_a_section(tmp_path, zoo):
+    train = ["--algo", "savo", "--env", "Pendulum-v1", "-n", 60, "--eval-freq", -1]
+    output = zoo("train", *train, "--hyperparams", "learning_starts:40", cwd=tmp_path)
     assert "Using 'default' hyperparameters" in output
 
 
-def test_continue_training(folder):
+def test_continue_training(folder, zoo):
     zipped = folder / "logs" / "savo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip"
-    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 60, "--eval-freq", -1, "-f", "continued"]
-    python(*train, "-i", zipped, *QUICK, cwd=folder)
+    train = ["--algo", "savo", "--env", ENV_ID, "-n", 60, "--eval-freq", -1, "-f", "continued"]
+    zoo("train", *train, "-i", zipped, *QUICK, cwd=folder)
     assert (folder / "continued" / "savo" / f"{ENV_ID}_1" / f"{ENV_ID}.zip").exists()
 
 
-@pytest.mark.parametrize("command", [["-m", "rl_zoo3.enjoy"], ["-m", "sb3_savo", "enjoy"], ["-m", "rl_zoo3.cli", "enjoy"]])
+ENJOY = ["--algo", "savo", "--env", ENV_ID, "-f", "logs", "--no-render", "-n", 300, "--load-best"]
+
+
+@pytest.mark.parametrize("command", [["rl_zoo3.enjoy"], ["sb3_savo", "enjoy"]])
 def test_enjoy(folder, command):
-    enjoy = [*command, "--algo", "savo", "--env", ENV_ID, "-f", "logs", "--no-render", "-n", 300, "--load-best"]
-    assert "Mean reward" in python(*enjoy, cwd=folder)
+    assert "Mean reward" in python("-m", *command, *ENJOY, cwd=folder)
 
 
-def test_plots(folder):
+def test_enjoy_by_the_command_line_interface(folder, zoo):
+    assert "Mean reward" in zoo("cli", "enjoy", *ENJOY, cwd=folder)
+
+
+def test_plots(folder, zoo):
     runs = folder / "logs" / "savo"
     shutil.copytree(runs / f"{ENV_ID}_1", runs / f"{ENV_ID}_2")  # the statistics want several runs
-    python("-m", "rl_zoo3.plots.plot_train", "--algo", "savo", "--env", ENV_ID, "-f", "logs", cwd=folder)
-    plots = [
-        "-m",
-        "rl_zoo3.plots.all_plots",
-        "--algos",
-        "savo",
-        "--env",
-        ENV_ID,
-        "-f",
-        "logs",
-        "--no-million",
-        "-o",
-        "results",
-    ]
-    output = python(*plots, cwd=folder)
+    zoo("plots.plot_train", "--algo", "savo", "--env", ENV_ID, "-f", "logs", cwd=folder)
+    all_plots = ["-m", "rl_zoo3.plots.all_plots", "--algos", "savo", "--env", ENV_ID, "-f", "logs", "--no-million"]
+    output = python(*all_plots, "-o", "results", cwd=folder)
     assert "SAVO" in output and (folder / "results.pkl").exists()
-    python("-m", "rl_zoo3.plots.plot_from_file", "-i", "results.pkl", "--skip-timesteps", cwd=folder)
+    zoo("plots.plot_from_file", "-i", "results.pkl", "--skip-timesteps", cwd=folder)
 
 
-def test_optimize(tmp_path):
-    train = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 120, "-optimize", "--n-trials", 2, "--seed", 1]
+def test_optimize(tmp_path, zoo):
+    train = ["--algo", "savo", "--env", ENV_ID, "-n", 120, "-optimize", "--n-trials", 2, "--seed", 1]
     storage = ["--storage", "study.log", "--study-name", "study", "--no-optim-plots", "--n-evaluations", 1]
-    output = python(*train, *storage, "--eval-episodes", 1, *QUICK, cwd=tmp_path)
+    output = zoo("train", *train, *storage, "--eval-episodes", 1, *QUICK, cwd=tmp_path)
     assert "Number of finished trials:  2" in output
-    load = ["-m", "rl_zoo3.train", "--algo", "savo", "--env", ENV_ID, "-n", 60, "--storage", "study.log"]
-    output = python(*load, "--study-name", "study", "--trial-id", 1, "--eval-freq", -1, *QUICK, cwd=tmp_path)
+    load = ["--algo", "savo", "--env", ENV_ID, "-n", 60, "--storage", "study.log"]
+    output = zoo("train", *load, "--study-name", "study", "--trial-id", 1, "--eval-freq", -1, *QUICK, cwd=tmp_path)
     assert "Loading from Optuna study" in output
 
 

@@ -12,11 +12,9 @@ from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, ActionEmbedding
 from sb3_savo.common.maximizer import MIN_STEPS_TO_COMPILE
-from tests.models import BatchNormExtractor
+from tests.models import SMALL, BatchNormExtractor
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
-SMALL = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "seed": 0, "device": "cpu"}
-SMALL["policy_kwargs"] = {"net_arch": [24, 16]}
 
 
 class BranchingExtractor(BaseFeaturesExtractor):
@@ -64,22 +62,7 @@ def same_twice(make, n_steps=4):
     return models
 
 
-@pytest.mark.parametrize("case", ["continuous", "discrete", "batch norm"])
-def test_compiled_and_eager_updates_are_the_same(case):
-    """With the target's noise, so that the random numbers must be the same too."""
-    kwargs = dict(SMALL, target_policy_noise=0.2)
-    if case == "discrete":
-        kwargs |= {"surrogate": "hybrid", "target_policy_noise": 0.0, "policy_kwargs": {"net_arch": [16]}}
-    if case == "batch norm":
-        extractor = {"features_extractor_class": BatchNormExtractor, "share_features_extractor": True}
-        kwargs |= {"n_actors": 1, "policy_kwargs": {"net_arch": [16], **extractor}}
-    env = "MiningExpedition-v0" if case == "discrete" else ENV_ID
-
-    def make(compile):
-        # No gradient step before: the frame of learn() compiles or not by itself
-        return SAVO("MlpPolicy", env, compile=compile, **{**kwargs, "learning_starts": 100})
-
-    eager, compiled = same_twice(make)
+def assert_same(eager, compiled):
     other = compiled.policy.state_dict()
     for name, value in eager.policy.state_dict().items():
         th.testing.assert_close(other[name], value, rtol=1e-4, atol=2e-5, msg=lambda message, name=name: f"{name}: {message}")
@@ -89,24 +72,46 @@ def test_compiled_and_eager_updates_are_the_same(case):
             assert logged[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
-def test_nearest_items_in_a_compiled_update():
-    """Searched for by an operator that the compiler leaves alone: with masks, and by an index."""
-    for kwargs in ({"nearest": "approximate"}, {}):
+BATCH_NORM = {"net_arch": [16], "features_extractor_class": BatchNormExtractor, "share_features_extractor": True}
+# Each loss takes many seconds to compile. The first case compiles all losses of SAVO; the others, a part of it each
+CASES = [
+    {"n_actors": 2, "policy_kwargs": BATCH_NORM},
+    pytest.param({"policy_kwargs": {"net_arch": [24, 16]}}, marks=pytest.mark.expensive),
+    pytest.param({"n_actors": 1, "policy_kwargs": BATCH_NORM}, marks=pytest.mark.expensive),
+    pytest.param(
+        {"env": "MiningExpedition-v0", "surrogate": "hybrid", "target_policy_noise": 0.0, "policy_kwargs": {"net_arch": [16]}},
+        marks=pytest.mark.expensive,
+    ),
+]
 
-        def make(compile, kwargs=kwargs):
-            env = ManyItems() if kwargs else MaskedItems()
-            # (By SGD: where hardly any gradient is, Adam makes steps of its rounding.)
-            plain = {"net_arch": [16], "optimizer_class": th.optim.SGD}
-            options = {**SMALL, "learning_starts": 100, "learning_rate": 0.01, "policy_kwargs": plain, **kwargs}
-            # (One loss is compiled, that of the critics, whose target is at items.)
-            return SAVO(
-                "MlpPolicy", env, compile=compile, n_actors=2, surrogate=None, q_smoothing=False, policy_delay=10, **options
-            )
 
-        eager, compiled = same_twice(make)
-        assert compiled.has_masks is not bool(kwargs)
-        for name, value in eager.policy.state_dict().items():
-            th.testing.assert_close(compiled.policy.state_dict()[name], value, rtol=1e-4, atol=2e-5)
+@pytest.mark.parametrize(
+    "options", CASES, ids=["two actors and batch norm", "three actors", "one actor and batch norm", "items"]
+)
+def test_compiled_and_eager_updates_are_the_same(options):
+    """With the target's noise, so that the random numbers must be the same too."""
+    # No gradient step before: the frame of learn() compiles or not by itself
+    kwargs = {**SMALL, "env": ENV_ID, "learning_starts": 100, "target_policy_noise": 0.2, **options}
+    eager, compiled = same_twice(lambda compile: SAVO("MlpPolicy", compile=compile, **kwargs))
+    assert_same(eager, compiled)
+
+
+# (By SGD: where hardly any gradient is, Adam makes steps of its rounding. The actors' loss, which has no items, is not due.)
+ITEMS = {"n_actors": 2, "policy_delay": 10, "learning_rate": 0.01, "learning_starts": 100}
+ITEMS["policy_kwargs"] = {"net_arch": [16], "optimizer_class": th.optim.SGD}
+
+
+@pytest.mark.parametrize("env", [ManyItems, MaskedItems])
+def test_nearest_items_in_a_compiled_update(env):
+    """
+    Searched for by an operator that the compiler leaves alone: by an index, for all three losses that depend on items; and
+    exactly, with masks, for the one loss that depends on them, the critics'.
+    """
+    kwargs = {"nearest": "approximate"} if env is ManyItems else {"surrogate": None, "q_smoothing": False}
+    eager, compiled = same_twice(lambda compile: SAVO("MlpPolicy", env(), compile=compile, **{**SMALL, **ITEMS, **kwargs}))
+    assert len(compiled.updater.compiled_losses) == (3 if env is ManyItems else 1)
+    assert compiled.has_masks is (env is MaskedItems)
+    assert_same(eager, compiled)
 
 
 def test_what_cannot_be_compiled_runs_without():
@@ -132,22 +137,41 @@ def test_a_compiler_that_fails(tmp_path, monkeypatch):
 
 
 def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
-    """And the compiler's process leaves nothing but its package (here of one loss, the critics')."""
+    """
+    The compiler's process leaves nothing but its package. A compiled run is saved as any other, and goes on with or without
+    compilation.
+    """
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     processes = []
     monkeypatch.setattr(
         subprocess, "run", lambda *args, run=subprocess.run, **kwargs: processes.append(0) or run(*args, **kwargs)
     )
 
-    def updated():
-        model = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, policy_delay=100, **SMALL).learn(50)
-        assert model.updater.is_compiled
-        return model.critic.parameter_vector.vector
+    def updated(compile):
+        # (One loss is compiled, that of the critics.)
+        model = SAVO("MlpPolicy", ENV_ID, compile=compile, n_actors=1, policy_delay=100, **SMALL).learn(50)
+        assert model.updater.is_compiled is compile and len(model.updater.compiled_losses) == int(compile)
+        return model
 
-    first = updated()
+    first = updated(compile=True)
     packages = sorted(path.name for path in (tmp_path / "sb3_savo").iterdir())
     assert len(processes) == len(packages) == 1 and packages[0].endswith(".pt2")
-    assert th.equal(first, updated()) and len(processes) == 1
+    vector = first.critic.parameter_vector.vector
+    assert th.equal(vector, updated(compile=True).critic.parameter_vector.vector)
+    th.testing.assert_close(vector, updated(compile=False).critic.parameter_vector.vector, rtol=1e-4, atol=2e-5)
+
+    first.save(tmp_path / "model")
+    for compile in (True, False):
+        loaded = SAVO.load(tmp_path / "model", env=first.env, custom_objects={"compile": compile})
+        assert not loaded.updater.compiled_losses and loaded.updater.is_compiled is compile
+        saved, found = first.critic.optimizer.state_dict()["state"], loaded.critic.optimizer.state_dict()["state"]
+        assert all(th.equal(found[0][key], value) for key, value in saved[0].items())
+        obs = np.random.default_rng(0).normal(size=(5, *loaded.observation_space.shape)).astype(np.float32)
+        np.testing.assert_array_equal(loaded.predict(obs)[0], first.predict(obs)[0])
+        before = loaded.critic.parameter_vector.vector.clone()
+        loaded.learn(50, reset_num_timesteps=False)
+        assert loaded.updater.is_compiled is compile and not th.equal(before, loaded.critic.parameter_vector.vector)
+    assert len(processes) == 1
 
 
 def test_auto_compiles_long_runs(capsys):
@@ -178,21 +202,3 @@ def test_arguments():
     for name in ("compile", "precision"):
         with pytest.raises(TypeError, match=f"{name}=.* is not an argument of SAVOSAC"):
             SAVOSAC("MlpPolicy", ENV_ID, **{name: False})
-
-
-def test_saving_and_resuming_after_compilation(tmp_path):
-    """A compiled run is saved as any other, and goes on with or without compilation."""
-    # (One loss is compiled, that of the critics.)
-    first = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, policy_delay=100, **SMALL).learn(50)
-    assert first.updater.is_compiled and first.updater.compiled_losses
-    first.save(tmp_path / "model")
-    for compile in (True, False):
-        loaded = SAVO.load(tmp_path / "model", env=first.env, custom_objects={"compile": compile})
-        assert not loaded.updater.compiled_losses and loaded.updater.is_compiled is compile
-        saved, found = first.critic.optimizer.state_dict()["state"], loaded.critic.optimizer.state_dict()["state"]
-        assert all(th.equal(found[0][key], value) for key, value in saved[0].items())
-        obs = np.random.default_rng(0).normal(size=(5, *loaded.observation_space.shape)).astype(np.float32)
-        np.testing.assert_array_equal(loaded.predict(obs)[0], first.predict(obs)[0])
-        before = loaded.critic.parameter_vector.vector.clone()
-        loaded.learn(50, reset_num_timesteps=False)
-        assert loaded.updater.is_compiled is compile and not th.equal(before, loaded.critic.parameter_vector.vector)

@@ -18,9 +18,7 @@ from sb3_savo.acceleration import numpy_networks, numpy_policy
 from sb3_savo.acceleration.blas_threads import on_one_thread, openblas
 from sb3_savo.acceleration.numpy_networks import MIN_MATMUL_WEIGHTS, MIN_ROWS_FOR_MATMUL
 from sb3_savo.common import collection
-from tests.models import without_addresses
-
-QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
+from tests.models import QUICK, without_addresses
 
 
 class MatrixEnv(gym.Env):
@@ -44,6 +42,7 @@ def make(algorithm=SAVO, env="Pendulum-v1", policy="MlpPolicy", net_arch=(16, 16
     with th.no_grad():
         for parameter in model.policy.parameters():
             parameter += 0.3 * th.randn_like(parameter)
+    model.observation_space.seed(0)
     return model
 
 
@@ -96,12 +95,11 @@ def test_the_same_actions(kwargs):
         twin = numpy_policy(model.policy)
         found = twin.propose(twin.obs_to_tensor(obs)[0])
         th.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-        q_values = model.critic.q1(model.policy.obs_to_tensor(obs)[0], expected)
-        chosen, picked, found_values = twin.maximize(twin.obs_to_tensor(obs)[0], expected)
-    th.testing.assert_close(found_values, q_values, rtol=1e-4, atol=1e-5)
-    # Rounding may decide between candidates whose values are equal
-    th.testing.assert_close(q_values.gather(1, picked)[:, 0], q_values.amax(dim=1), rtol=1e-4, atol=1e-5)
-    assert th.equal(chosen, expected[th.arange(4), picked[:, 0]])
+        by_torch, by_numpy = (each.maximize(each.obs_to_tensor(obs)[0], expected) for each in (model.policy, twin))
+    # (Where tanh is flat, several proposals are the same: any of their indices is right.)
+    chosen = [q_values.gather(1, indices) for _, indices, q_values in (by_numpy, by_torch)]
+    for mine, theirs in ((by_numpy[0], by_torch[0]), (by_numpy[2], by_torch[2]), chosen):
+        th.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_it_sees_what_changes(tmp_path):
