@@ -56,8 +56,9 @@ def check_arguments(cls: type[InheritedArguments], args: Collection[Any], kwargs
     """
     parameters = inspect.signature(cls).parameters
     check_names(cls.__name__, kwargs, parameters)
+    positional = [name for name, parameter in parameters.items() if parameter.kind == parameter.POSITIONAL_OR_KEYWORD]
     # Python itself complains about too many positional arguments
-    for name, value in {**dict(zip(parameters, args, strict=False)), **kwargs}.items():
+    for name, value in {**dict(zip(positional, args, strict=False)), **kwargs}.items():
         if name in cls.argument_checks:
             cls.argument_checks[name](name, value)
 

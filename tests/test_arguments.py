@@ -140,3 +140,9 @@ def test_a_small_buffer_does_for_the_default_batch():
     model = SAVO("MlpPolicy", ENV_ID, buffer_size=100, learning_starts=10, policy_kwargs={"net_arch": [8]}, device="cpu")
     assert model.batch_size == 256
     assert model.learn(20)._n_updates == 10
+
+
+def test_too_many_positional_arguments():
+    """A value beyond the positional arguments is not taken for one that can be passed by name only."""
+    with pytest.raises(TypeError, match=r"takes from 3 to 4 positional arguments but 5 were given"):
+        SAVO("MlpPolicy", "Pendulum-v1", 1e-3, 1e-3)
