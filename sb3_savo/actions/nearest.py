@@ -1,5 +1,6 @@
 """The nearest items f_NN (paper, §3.2.1): from points in the space of the embeddings to the items that are closest to them."""
 
+import threading
 from itertools import count
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -32,7 +33,6 @@ class NearestItems(nn.Module):
     block_items = 4096
 
     widened: th.Tensor
-    scratch: th.Tensor
 
     def __init__(self, embeddings: np.ndarray):
         super().__init__()
@@ -43,7 +43,6 @@ class NearestItems(nn.Module):
         padding = widened.new_tensor([0.0] * rows.shape[1] + [-th.inf]).expand(-self.n_items % ARGMAX_GROUPS, -1)
         # Not in the state dict, since the embeddings are saved once, with the action space
         self.register_buffer("widened", th.cat([widened, padding]), persistent=False)
-        self.register_buffer("scratch", th.empty(0), persistent=False)
         self.key = register(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,7 +89,7 @@ class NearestItems(nn.Module):
         best, items = queries.new_empty(len(points), 0), points.new_empty(len(points), 0, dtype=th.long)
         for start in range(0, len(self.widened), self.block_items):
             block = self.widened[start : start + self.block_items]
-            scores = self._scratch(len(points) * len(block)).view(len(points), len(block))
+            scores = scratch(len(points) * len(block), points.device).view(len(points), len(block))
             th.mm(points, block.T, out=scores)
             if masks is not None:
                 allowed = masks[:, start : start + self.block_items].repeat_interleave(queries.shape[1], dim=0)
@@ -103,12 +102,6 @@ class NearestItems(nn.Module):
         if masks is not None and k > 1:
             items = th.where(best > -th.inf, items, items[:, :1])
         return items.unflatten(0, queries.shape[:2])
-
-    def _scratch(self, size: int) -> th.Tensor:
-        # Allocating memory of this size would take about as long as computing the scores
-        if len(self.scratch) < size:
-            self.scratch = th.empty(size, device=self.widened.device)
-        return self.scratch[:size]
 
 
 class ApproximateNearestItems(NearestItems):
@@ -183,6 +176,23 @@ def make_nearest_items(nearest: Nearest, embeddings: np.ndarray) -> NearestItems
     :return: The search
     """
     return ApproximateNearestItems(embeddings) if nearest == "approximate" else NearestItems(embeddings)
+
+
+# Every thread has memory of its own, by device: a model may predict in several threads
+SCRATCH = threading.local()
+
+
+def scratch(size: int, device: th.device) -> th.Tensor:
+    """
+    :param size: How many numbers
+    :param device: Where
+    :return: Memory for the scores of one block, (size,). Allocating it would take about as long as computing the scores.
+    """
+    memory: th.Tensor | None = getattr(SCRATCH, str(device), None)
+    if memory is None or len(memory) < size:
+        memory = th.empty(size, device=device)
+        setattr(SCRATCH, str(device), memory)
+    return memory[:size]
 
 
 def row_argmax(scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
