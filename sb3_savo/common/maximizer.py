@@ -301,8 +301,9 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         return self._open_batches
 
     def _batches(self, gradient_steps: int, batch_size: int) -> Generator[Batch]:
-        # Switch to train mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(True)
+        with self.policy.update_lock:
+            # Switch to train mode (this affects batch norm / dropout)
+            self.policy.set_training_mode(True)
         self._update_learning_rates()
         self.updater.pop_metrics()
         with self.updater.gradient_steps():

@@ -27,6 +27,7 @@ class ParameterVector:
 
     def __init__(self, parameters: Iterable[nn.Parameter]):
         self.parameters = list(parameters)
+        self.shapes = [parameter.shape for parameter in self.parameters]
         self.starts: list[int] = []
         self.size = 0
         for parameter in self.parameters:
@@ -48,8 +49,8 @@ class ParameterVector:
         :param vector: (size,)
         :return: The vector's parts, in the shapes of the parameters
         """
-        places = zip(self.parameters, self.starts, strict=True)
-        return [vector.narrow(0, start, parameter.numel()).view(parameter.shape) for parameter, start in places]
+        places = zip(self.shapes, self.starts, strict=True)
+        return [vector.narrow(0, start, shape.numel()).view(shape) for shape, start in places]
 
     # What users do to the parameters
 
@@ -159,11 +160,11 @@ class ParameterVector:
         if len(groups) != 1 or len(groups[0]["params"]) != len(self.parameters) or len(self.parameters) == 1:
             return state_dict
         gathered: dict[str, Any] = {}
-        for i, view_of in enumerate(self.starts):
+        for i, (start, shape) in enumerate(zip(self.starts, self.shapes, strict=True)):
             for name, value in states.get(i, {}).items():
-                if isinstance(value, th.Tensor) and value.shape == self.parameters[i].shape and value.dim() > 0:
+                if isinstance(value, th.Tensor) and value.dim() > 0 and value.shape == shape:
                     whole = gathered.setdefault(name, value.new_zeros(self.size))
-                    whole[view_of : view_of + value.numel()] = value.flatten()
+                    whole[start : start + value.numel()] = value.flatten()
                 else:
                     gathered.setdefault(name, value)
         return {"param_groups": [{**groups[0], "params": [0]}], "state": {0: gathered} if gathered else {}}
