@@ -172,5 +172,41 @@ def test_approximate_search():
     assert approximate.nearest(queries, k=3).shape == (100, 3, 3)
     masks = th.as_tensor(RNG.random((100, 20_000)) < 0.1)
     assert th.equal(approximate.nearest(queries, masks=masks), exact.nearest(queries, masks=masks))
+    found = approximate.nearest(queries[:, :1], k=3_000)
+    assert found.shape == (100, 1, 3_000) and found.min() >= 0
     with pytest.raises(ValueError, match="nearest='approximate' is for many items: use 'exact' for 999"):
         ApproximateNearestItems(embeddings[:999])
+
+
+def test_an_index_that_finds_too_little(monkeypatch):
+    """It scans more, up to everything; then every search is exact, with a warning."""
+    pytest.importorskip("faiss").omp_set_num_threads(1)
+    embeddings = RNG.normal(size=(5_000, 4)).astype(np.float32)
+    recalls = iter([0.3, 0.7, 0.95])
+    monkeypatch.setattr(ApproximateNearestItems, "_measure_recall", lambda *_: next(recalls))
+    items = ApproximateNearestItems(embeddings)
+    assert items.recall == 0.95 and items.index.k_factor == 4 * ApproximateNearestItems.n_ranked
+    monkeypatch.setattr(ApproximateNearestItems, "_measure_recall", lambda *_: 0.5)
+    with pytest.warns(UserWarning, match="finds the nearest of these 5000 items in 50% of the searches only"):
+        items = ApproximateNearestItems(embeddings)
+    queries = th.as_tensor(RNG.uniform(-1, 1, (10, 3, 4)).astype(np.float32))
+    assert items.recall == 1.0 and th.equal(items.nearest(queries, k=2), NearestItems(embeddings).nearest(queries, k=2))
+
+
+@pytest.mark.parametrize("kind", ["clusters", "outliers", "duplicates"])
+def test_recall_of_embeddings_that_are_hard_to_index(kind):
+    """Whatever the embeddings, at least nine of ten searches find an item at the smallest distance."""
+    pytest.importorskip("faiss").omp_set_num_threads(1)
+    embeddings = RNG.normal(size=(5_000, 8)).astype(np.float32)
+    if kind == "clusters":
+        embeddings = (embeddings * 1e-3 + RNG.integers(0, 3, (5_000, 1))).astype(np.float32)
+    elif kind == "outliers":
+        embeddings[:5] *= 1e4
+    else:
+        embeddings = np.repeat(embeddings[:500], 10, axis=0)
+    items = ApproximateNearestItems(embeddings)
+    queries = th.as_tensor(RNG.uniform(-1, 1, (300, 1, 8)).astype(np.float32))
+    distances = [
+        (each.embed(each.nearest(queries)[:, 0, 0]) - queries[:, 0]).norm(dim=1) for each in (items, NearestItems(embeddings))
+    ]
+    assert (distances[0] <= distances[1] * 1.001).float().mean() > 0.85

@@ -1,5 +1,6 @@
 """The number of threads that NumPy's matrix products use."""
 
+import threading
 from collections.abc import Callable
 from functools import cache
 
@@ -13,20 +14,45 @@ def openblas() -> list[LibController]:
     return ThreadpoolController().select(internal_api="openblas").lib_controllers
 
 
+class OneThread:
+    """
+    Inside this context, OpenBLAS uses one thread. Its idle threads spin and would slow torch's threads down in the next
+    gradient step, so they are not woken up.
+
+    OpenBLAS has one number of threads per process. So the first of several Python threads inside sets it to one, and the last
+    to leave restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._before: list[int] = []
+
+    def __enter__(self) -> None:
+        # threadpoolctl's own contexts take longer than most of the products
+        with self._lock:
+            if self._n_inside == 0:
+                self._before = [library.get_num_threads() for library in openblas()]
+                for library in openblas():
+                    library.set_num_threads(1)
+            self._n_inside += 1
+
+    def __exit__(self, *args: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                for library, n_threads in zip(openblas(), self._before, strict=True):
+                    library.set_num_threads(n_threads)
+
+
+ONE_THREAD = OneThread()
+
+
 def on_one_thread(function: Callable[..., np.ndarray], *args: np.ndarray) -> np.ndarray:
     """
-    Idle OpenBLAS threads spin and would slow torch's threads down in the next gradient step, so they are not woken up.
-
     :param function: A function that computes products in NumPy
     :param args: Its arguments
     :return: Its result, computed on this thread alone
     """
-    # threadpoolctl's own contexts take longer than most of the products
-    before = [library.get_num_threads() for library in openblas()]
-    for library in openblas():
-        library.set_num_threads(1)
-    try:
+    with ONE_THREAD:
         return function(*args)
-    finally:
-        for library, n_threads in zip(openblas(), before, strict=True):
-            library.set_num_threads(n_threads)

@@ -119,8 +119,10 @@ def has_numpy_twin(method: Method) -> Method:
     return method
 
 
-# NumPy policies, and the networks and the memory that they were made for
-NUMPY_POLICIES: WeakKeyDictionary[BasePolicy, tuple[tuple[Any, ...], NumpyPolicy | None]] = WeakKeyDictionary()
+# NumPy policies, each with the networks and the memory that it was made for, and the hooks of the networks' modules
+Entry = tuple[list[Any], list[dict[int, Any]], NumpyPolicy | None]
+NUMPY_POLICIES: WeakKeyDictionary[BasePolicy, Entry] = WeakKeyDictionary()
+NO_POLICY: Entry = ([], [], None)
 
 
 def numpy_policy(policy: BasePolicy) -> NumpyPolicy | None:
@@ -133,13 +135,15 @@ def numpy_policy(policy: BasePolicy) -> NumpyPolicy | None:
     critic: Any = policy._modules["critic"]
     if actor is None or policy._modules.get("items") is not None:
         return None
-    memory = actor.parameter_vector.vector.data_ptr(), critic.parameter_vector.vector.data_ptr()
-    current = (actor, critic._modules["q_networks"], *memory)
-    made_for, result = NUMPY_POLICIES.get(policy, (None, None))
+    parameters = actor.parameter_vector.parameters + critic.parameter_vector.parameters
+    current = [actor, critic._modules["q_networks"], *[parameter.data_ptr() for parameter in parameters]]
+    made_for, hooks, result = NUMPY_POLICIES.get(policy, NO_POLICY)
     if made_for != current:
         result = make_numpy_policy(policy, actor, critic)
-        NUMPY_POLICIES[policy] = current, result
-    return result
+        hooks = [hooks for module in policy.modules() for hooks in (module._forward_pre_hooks, module._forward_hooks)]
+        NUMPY_POLICIES[policy] = current, hooks, result
+    # A hook has to be called, and may change what a layer computes
+    return None if any(hooks) else result
 
 
 def make_numpy_policy(policy: BasePolicy, actor: Any, critic: CandidateCritic) -> NumpyPolicy | None:

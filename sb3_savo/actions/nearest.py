@@ -1,5 +1,7 @@
 """The nearest items f_NN (paper, §3.2.1): from points in the space of the embeddings to the items that are closest to them."""
 
+import threading
+import warnings
 from itertools import count
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -11,6 +13,9 @@ from torch import nn
 from sb3_savo.extras import needs_extra
 
 Nearest = Literal["exact", "approximate"]
+
+# The recall below which an approximate search scans more items
+MIN_RECALL = 0.9
 
 # Number of groups of columns in :func:`row_argmax`
 ARGMAX_GROUPS = 16
@@ -32,7 +37,6 @@ class NearestItems(nn.Module):
     block_items = 4096
 
     widened: th.Tensor
-    scratch: th.Tensor
 
     def __init__(self, embeddings: np.ndarray):
         super().__init__()
@@ -43,7 +47,6 @@ class NearestItems(nn.Module):
         padding = widened.new_tensor([0.0] * rows.shape[1] + [-th.inf]).expand(-self.n_items % ARGMAX_GROUPS, -1)
         # Not in the state dict, since the embeddings are saved once, with the action space
         self.register_buffer("widened", th.cat([widened, padding]), persistent=False)
-        self.register_buffer("scratch", th.empty(0), persistent=False)
         self.key = register(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -90,7 +93,7 @@ class NearestItems(nn.Module):
         best, items = queries.new_empty(len(points), 0), points.new_empty(len(points), 0, dtype=th.long)
         for start in range(0, len(self.widened), self.block_items):
             block = self.widened[start : start + self.block_items]
-            scores = self._scratch(len(points) * len(block)).view(len(points), len(block))
+            scores = scratch(len(points) * len(block), points.device).view(len(points), len(block))
             th.mm(points, block.T, out=scores)
             if masks is not None:
                 allowed = masks[:, start : start + self.block_items].repeat_interleave(queries.shape[1], dim=0)
@@ -104,19 +107,15 @@ class NearestItems(nn.Module):
             items = th.where(best > -th.inf, items, items[:, :1])
         return items.unflatten(0, queries.shape[:2])
 
-    def _scratch(self, size: int) -> th.Tensor:
-        # Allocating memory of this size would take about as long as computing the scores
-        if len(self.scratch) < size:
-            self.scratch = th.empty(size, device=self.widened.device)
-        return self.scratch[:size]
-
 
 class ApproximateNearestItems(NearestItems):
     """
     Search by a faiss index, for so many items that exact search dominates the run time. The items lie in about √N cells of
     an inverted file; product quantization scans the nearest cells, and the best few items found are ranked by their distance.
 
-    ``recall`` is the share of uniformly random points for which the index finds the nearest item. Masked searches are exact.
+    ``recall`` is the share of uniformly random points for which the index finds the nearest item. While it is below
+    :data:`MIN_RECALL`, the search scans twice as many cells and ranks twice as many items. If that does not help either, every
+    search is exact, with a warning. Masked searches are exact too.
 
     :param embeddings: One row per item, (N, D), at least 1,000
     :raises ImportError: if faiss is not installed
@@ -125,6 +124,7 @@ class ApproximateNearestItems(NearestItems):
 
     n_probes = 128
     n_ranked = 8
+    index: Any
 
     def __init__(self, embeddings: np.ndarray):
         super().__init__(embeddings)
@@ -139,17 +139,36 @@ class ApproximateNearestItems(NearestItems):
         cells.cp.max_points_per_centroid = 64  # enough to place the cells, in a fraction of the time
         index.train(rows[:: max(1, n_items // 100_000)])
         index.add(rows)
-        cells.nprobe = self.n_probes
-        index.k_factor = self.n_ranked
+        cells.nprobe, index.k_factor = self.n_probes, self.n_ranked
         self.index = index
         points = th.as_tensor(np.random.default_rng(0).uniform(-1, 1, (1, 512, dim)).astype(np.float32))
-        self.recall = (self._find(points, 1, None) == super()._find(points, 1, None)).float().mean().item()
+        self.recall = self._measure_recall(points)
+        while self.recall < MIN_RECALL and (cells.nprobe < cells.nlist or index.k_factor < n_items):
+            cells.nprobe, index.k_factor = min(2 * cells.nprobe, cells.nlist), min(2 * index.k_factor, n_items)
+            self.recall = self._measure_recall(points)
+        if self.recall < MIN_RECALL:
+            warnings.warn(
+                f"nearest='approximate': the index finds the nearest of these {n_items} items in {self.recall:.0%} of the "
+                f"searches only, so all searches are exact, as with nearest='exact'.",
+                stacklevel=2,
+            )
+            self.index, self.recall = None, 1.0
+
+    def _measure_recall(self, points: th.Tensor) -> float:
+        found, nearest = (self.embed(find(points, 1, None)) for find in (self._find, super()._find))
+        squares = [(items.squeeze(2) - points).square().sum(dim=2) for items in (found, nearest)]
+        # Another item at the same distance is as good
+        return (squares[0] <= squares[1] * (1 + 1e-5)).float().mean().item()
 
     def _find(self, queries: th.Tensor, k: int, masks: th.Tensor | None) -> th.Tensor:
-        if masks is not None:
+        if masks is not None or self.index is None:
             return super()._find(queries, k, masks)
-        items = self.index.search(queries.flatten(0, 1).cpu().numpy(), k)[1]
-        return th.as_tensor(items, device=queries.device).unflatten(0, queries.shape[:2])
+        found = self.index.search(queries.flatten(0, 1).cpu().numpy(), k)[1]
+        items = th.as_tensor(found, device=queries.device).unflatten(0, queries.shape[:2])
+        if found.min() < 0:  # the scanned cells hold fewer than k items
+            incomplete = (items < 0).flatten(1).any(dim=1)
+            items[incomplete] = super()._find(queries[incomplete], k, None)
+        return items
 
 
 # In a compiled loss the search is one opaque operator. An operator takes tensors and numbers only, so it finds the search by
@@ -183,6 +202,23 @@ def make_nearest_items(nearest: Nearest, embeddings: np.ndarray) -> NearestItems
     :return: The search
     """
     return ApproximateNearestItems(embeddings) if nearest == "approximate" else NearestItems(embeddings)
+
+
+# Every thread has memory of its own, by device: a model may predict in several threads
+SCRATCH = threading.local()
+
+
+def scratch(size: int, device: th.device) -> th.Tensor:
+    """
+    :param size: How many numbers
+    :param device: Where
+    :return: Memory for the scores of one block, (size,). Allocating it would take about as long as computing the scores.
+    """
+    memory: th.Tensor | None = getattr(SCRATCH, str(device), None)
+    if memory is None or len(memory) < size:
+        memory = th.empty(size, device=device)
+        setattr(SCRATCH, str(device), memory)
+    return memory[:size]
 
 
 def row_argmax(scores: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
@@ -108,6 +108,8 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
     critic: CandidateCritic
     critic_target: CandidateCritic
     smooth_critic: CandidateCritic | None
+    # The batches of the last call of :meth:`train`
+    _open_batches: Generator[Batch] | None = None
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         *,
         qf_learning_rate: float | Schedule | None = None,
         buffer_size: int = 500_000,
-        learning_starts: int = 10_000,
+        learning_starts: int = 100,
         batch_size: int | None = None,
         tau: float = 0.005,
         gamma: float = 0.99,
@@ -295,15 +297,24 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         :param batch_size: Number of transitions in each batch
         :return: Batches of transitions; in a discrete space, the actions are the embeddings of the items taken
         """
-        # Switch to train mode (this affects batch norm / dropout)
-        self.policy.set_training_mode(True)
+        self._open_batches = self._batches(gradient_steps, batch_size)
+        return self._open_batches
+
+    def _batches(self, gradient_steps: int, batch_size: int) -> Generator[Batch]:
+        with self.policy.update_lock:
+            # Switch to train mode (this affects batch norm / dropout)
+            self.policy.set_training_mode(True)
         self._update_learning_rates()
         self.updater.pop_metrics()
-        for batch in self._sample_batches(gradient_steps, batch_size):
-            self._n_updates += 1
-            if self.policy.items is not None:
-                batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
-            yield batch
+        with self.updater.gradient_steps():
+            for batch in self._sample_batches(gradient_steps, batch_size):
+                with self.policy.update_lock:
+                    if not self.policy.training:  # another thread has predicted meanwhile
+                        self.policy.set_training_mode(True)
+                    self._n_updates += 1
+                    if self.policy.items is not None:
+                        batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
+                    yield batch
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, mean in self.updater.pop_metrics().items():
@@ -455,18 +466,22 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         check_number("total_timesteps", total_timesteps)
         if total_timesteps != int(total_timesteps):
             raise ValueError(f"total_timesteps={total_timesteps!r} is not whole: it must be a number of environment steps.")
-        return super().learn(
-            total_timesteps=int(total_timesteps),
-            callback=callback,
-            log_interval=log_interval,  # type: ignore[arg-type]
-            tb_log_name=tb_log_name or type(self).__name__,
-            reset_num_timesteps=reset_num_timesteps,
-            progress_bar=progress_bar,
-        )
+        try:
+            return super().learn(
+                total_timesteps=int(total_timesteps),
+                callback=callback,
+                log_interval=log_interval,  # type: ignore[arg-type]
+                tb_log_name=tb_log_name or type(self).__name__,
+                reset_num_timesteps=reset_num_timesteps,
+                progress_bar=progress_bar,
+            )
+        finally:
+            if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
+                self._open_batches.close()
 
     def _excluded_save_params(self) -> list[str]:
         networks = [*self.policy.learner_names, *self.policy.target_names]
-        return [*super()._excluded_save_params(), *networks, "candidate_noise", "updater", "_action_masks"]
+        return [*super()._excluded_save_params(), *networks, "candidate_noise", "updater", "_action_masks", "_open_batches"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(f"{name}.optimizer" for name in self.policy.learners)], []

@@ -11,12 +11,14 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sb3_savo.acceleration import has_numpy_twin, numpy_policy
 from sb3_savo.actions.candidates import perturb, pick
 from sb3_savo.actions.nearest import Nearest, NearestItems, make_nearest_items
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.arguments import InheritedArguments, check_choice
+from sb3_savo.common.update_lock import UpdateLock
 from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
 from sb3_savo.networks.network import Network
@@ -97,6 +99,7 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         self.n_critics = n_critics
         self.q_smoothing = q_smoothing
         self.nearest = nearest
+        self.update_lock = UpdateLock()
         self.items = None
         if isinstance(action_space, EmbeddedDiscrete):
             self.items = make_nearest_items(nearest, action_space.embeddings)
@@ -110,6 +113,16 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         }
         self.actor_kwargs = {**net_args, "net_arch": actor_arch}
         self.critic_kwargs = {**net_args, "net_arch": critic_arch, "n_critics": n_critics, "share_features_extractor": False}
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        """:return: A new features extractor, in which lazy layers have found their sizes by a sample of the observations"""
+        extractor = super().make_features_extractor()
+        if any(is_lazy(parameter) for parameter in extractor.parameters()):
+            obs, _ = self.obs_to_tensor(self.observation_space.sample())
+            with th.no_grad():
+                self.extract_features(obs, extractor.eval())
+            extractor.train()
+        return extractor
 
     @property
     def learners(self) -> dict[str, Network]:
@@ -169,7 +182,27 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         kwargs = dict(self.optimizer_kwargs)
         if self.optimizer_class in FUSED_OPTIMIZERS and not kwargs.keys() & {"foreach", "differentiable"}:
             kwargs.setdefault("fused", True)
-        return self.optimizer_class([network.gather_parameters().vector], lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
+        vector = network.gather_parameters()
+        optimizer = self.optimizer_class([vector.vector], lr=lr_schedule(1), **kwargs)  # type: ignore[call-arg]
+        optimizer.register_load_state_dict_pre_hook(vector.gather_state)
+        return optimizer
+
+    def load_from_vector(self, vector: np.ndarray) -> None:
+        """
+        Load parameters from a 1D vector. They keep their own memory, which optimizers and NumPy use.
+
+        :param vector: The values of all parameters, as :meth:`parameters_to_vector` returns them
+        :raises ValueError: if it has another size
+        """
+        values = th.as_tensor(vector, dtype=th.float32, device=self.device)
+        sizes = [parameter.numel() for parameter in self.parameters()]
+        if values.shape != (sum(sizes),):
+            raise ValueError(
+                f"vector has the shape {tuple(values.shape)}: it must be ({sum(sizes)},), one value per parameter."
+            )
+        with th.no_grad():
+            for parameter, part in zip(self.parameters(), values.split(sizes), strict=True):
+                parameter.copy_(part.view(parameter.shape))
 
     @abstractmethod
     def propose(
@@ -264,18 +297,19 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         :return: the model's action and the hidden state
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
         """
-        if action_masks is None:
-            twin = numpy_policy(self)
-            if twin is not None and (actions := twin.predict(observation)) is not None:
-                if self.training:
-                    self.set_training_mode(False)
-                return actions, state
-            return super().predict(observation, state, episode_start, deterministic)
-        self.set_training_mode(False)
-        obs_tensor, vectorized_env = self.obs_to_tensor(observation)
-        with th.no_grad():
-            items = self._predict(obs_tensor, deterministic, self.masks_to_tensor(action_masks)).cpu().numpy()
-        return (items if vectorized_env else items[0]), state
+        with self.update_lock:
+            if action_masks is None:
+                twin = numpy_policy(self)
+                if twin is not None and (actions := twin.predict(observation)) is not None:
+                    if self.training:
+                        self.set_training_mode(False)
+                    return actions, state
+                return super().predict(observation, state, episode_start, deterministic)
+            self.set_training_mode(False)
+            obs_tensor, vectorized_env = self.obs_to_tensor(observation)
+            with th.no_grad():
+                items = self._predict(obs_tensor, deterministic, self.masks_to_tensor(action_masks)).cpu().numpy()
+            return (items if vectorized_env else items[0]), state
 
     def masks_to_tensor(self, action_masks: np.ndarray) -> th.Tensor:
         """

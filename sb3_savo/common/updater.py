@@ -1,6 +1,8 @@
 """Gradient steps: one optimizer step of a network on its loss, eager or compiled, and the target networks that follow."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch as th
@@ -39,12 +41,32 @@ class Updater:
         self.compiled_losses: dict[tuple[str, int], CompiledLoss] = {}
         # The sum and the number of each metric's values
         self._sums: dict[str, tuple[th.Tensor, int]] = {}
+        networks = {name: getattr(policy, name) for name in (*policy.learner_names, *policy.target_names)}
+        self.networks: dict[str, Network] = {name: network for name, network in networks.items() if network is not None}
+        # The optimizers of the networks that were checked
+        self._checked: dict[str, th.optim.Optimizer] = {}
         # Running statistics, which the target networks copy
         online, target = ([], [])  # type: tuple[list[th.Tensor], list[th.Tensor]]
         for name in policy.target_names:
             target += get_parameters_by_name(getattr(policy, name), ["running_"])
             online += get_parameters_by_name(getattr(policy, name.removesuffix("_target")), ["running_"])
         self._batch_norm_stats, self._batch_norm_stats_target = online, target
+
+    @contextmanager
+    def gradient_steps(self) -> Iterator[None]:
+        """
+        Gradient steps are done inside this context: all networks' parameters are views of their vectors there.
+
+        :raises ValueError: if a user has replaced a network or unfrozen a parameter since the last call of ``learn``
+        """
+        with ExitStack() as stack:
+            for name, network in self.networks.items():
+                if getattr(self.policy, name) is not network:
+                    raise ValueError(f"policy.{name} was replaced during learn: replace networks before learn is called.")
+                network.check_frozen(name)
+                if not all(network.parameter_vector.are_views()):
+                    stack.enter_context(network.parameter_vector.bound())
+            yield
 
     def step(self, name: str, loss_function: Any, *args: Any) -> th.Tensor:
         """
@@ -57,12 +79,14 @@ class Updater:
             step has to be among them.
         :return: The loss, a constant
         """
-        network: Network = getattr(self.policy, name)
-        compute = self._compiled_gradient if self.is_compiled else self._eager_gradient
+        vector, optimizer = self.networks[name].parameter_vector, self.networks[name].optimizer
+        if self._checked.get(name) is not optimizer:
+            self.networks[name].check_parameters(name)
+            self._checked[name] = optimizer
+        compute = self._compiled_gradient if self.is_compiled and vector.is_plain else self._eager_gradient
         loss, metrics, gradient = compute(name, loss_function, args)
         with record_function("optimizer"):
-            network.parameter_vector.vector.grad = gradient
-            network.optimizer.step()
+            vector.step(optimizer, gradient)
         self.record(loss_function.__name__, loss)
         for metric, value in metrics.items():
             self.record(metric, value)
@@ -74,7 +98,7 @@ class Updater:
         with record_function(f"{name}: loss"):
             loss, metrics = self._reduced_precision(loss_function, *args)
         with record_function("gradient"):
-            gradient = getattr(self.policy, name).parameter_vector.gradient(loss, self.max_grad_norm)
+            gradient = self.networks[name].parameter_vector.gradient(loss, self.max_grad_norm)
         return loss.detach(), metrics, gradient
 
     def _compiled_gradient(
@@ -97,9 +121,8 @@ class Updater:
             return self._eager_gradient(name, loss_function, args)
 
     def _compile(self, name: str, loss_function: Any, args: tuple[Any, ...]) -> CompiledLoss:
-        networks = (getattr(self.policy, n) for n in (*self.policy.learner_names, *self.policy.target_names))
-        vectors = [network.parameter_vector for network in networks if network is not None]
-        learner = getattr(self.policy, name).parameter_vector
+        vectors = [network.parameter_vector for network in self.networks.values()]
+        learner = self.networks[name].parameter_vector
 
         def reduced_loss(*args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
             return self._reduced_precision(loss_function, *args)
@@ -120,7 +143,7 @@ class Updater:
         """
         with record_function("targets"):
             for name in self.policy.target_names:
-                online, target = getattr(self.policy, name.removesuffix("_target")), getattr(self.policy, name)
+                online, target = self.networks[name.removesuffix("_target")], self.networks[name]
                 target.parameter_vector.vector.lerp_(online.parameter_vector.vector, tau)
             polyak_update(self._batch_norm_stats, self._batch_norm_stats_target, 1.0)
 

@@ -32,6 +32,8 @@ class Network(InheritedArguments, BaseModel):
     optimizer: th.optim.Optimizer
     parameter_vector: ParameterVector
     """The parameters that this network learns; see :meth:`gather_parameters`."""
+    frozen_parameters: list[nn.Parameter]
+    """Its other parameters, which were frozen when the network was made."""
 
     def __init__(
         self,
@@ -58,11 +60,43 @@ class Network(InheritedArguments, BaseModel):
 
         :return: The vector, which is also ``self.parameter_vector``
         """
+        own = self.own_parameters()
+        self.frozen_parameters = [parameter for parameter in own if not parameter.requires_grad]
+        self.parameter_vector = ParameterVector(parameter for parameter in own if parameter.requires_grad)
+        return self.parameter_vector
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """:return: The network's parameters without those of a features extractor that another network owns"""
         others = self.features_extractor.parameters() if self.share_features_extractor else ()
         excluded = {id(parameter) for parameter in others}
-        own = (parameter for parameter in self.parameters() if parameter.requires_grad and id(parameter) not in excluded)
-        self.parameter_vector = ParameterVector(own)
-        return self.parameter_vector
+        return [parameter for parameter in self.parameters() if id(parameter) not in excluded]
+
+    def check_parameters(self, name: str) -> None:
+        """
+        :param name: The network's name in the policy
+        :raises ValueError: if a parameter was replaced or added after the network was made, or has a hook that is not called,
+            or if the optimizer holds none of the parameters
+        """
+        known = {id(parameter) for parameter in (*self.parameter_vector.parameters, *self.frozen_parameters)}
+        if known != {id(parameter) for parameter in self.own_parameters()}:
+            raise ValueError(
+                f"policy.{name}: parameters or layers were replaced or added after the model was made, so its optimizer does "
+                "not know them. Copy the values instead (parameter.data.copy_(…)), or pass the layers by policy_kwargs."
+            )
+        if not self.parameter_vector.is_optimized_by(self.optimizer):
+            raise ValueError(f"policy.{name}.optimizer holds none of the network's parameters, so nothing would be learned.")
+        self.parameter_vector.check_hooks()
+
+    def check_frozen(self, name: str) -> None:
+        """
+        :param name: The network's name in the policy
+        :raises ValueError: if a parameter learns now that was frozen when the network was made
+        """
+        if any([parameter.requires_grad for parameter in self.frozen_parameters]):
+            raise ValueError(
+                f"policy.{name}: a parameter that was frozen when the model was made is to learn now, but its optimizer does "
+                "not know it. Freeze it after the model was made (requires_grad_(False)); then it can be unfrozen."
+            )
 
     def features(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -81,9 +115,12 @@ class Network(InheritedArguments, BaseModel):
             return self.extract_features(obs, self.features_extractor)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
-        # Moving a network to another device or data type gives each parameter memory of its own
+        if "parameter_vector" not in self.__dict__:
+            return super()._apply(fn, recurse)
+        before = self.parameter_vector.are_views()
         result = super()._apply(fn, recurse)
-        if "parameter_vector" in self.__dict__:
+        # Moving a network to another device or data type gives each parameter memory of its own; share_memory does not
+        if self.parameter_vector.are_views() != before:
             self.parameter_vector.bind()
         return result
 
