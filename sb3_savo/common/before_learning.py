@@ -126,9 +126,9 @@ def warn_of_empty_replay_buffer(model: OffPolicyAlgorithm, reset_num_timesteps: 
     buffer = model.replay_buffer
     if not reset_num_timesteps and model.num_timesteps > 0 and buffer is not None and buffer.size() == 0:
         warnings.warn(
-            f"reset_num_timesteps=False continues after {model.num_timesteps} environment steps, but the replay buffer is empty, "
-            "since save() does not save it. For the same learning as without a break, call model.save_replay_buffer(path) after "
-            "save(), and model.load_replay_buffer(path) after load().",
+            f"reset_num_timesteps=False continues after {model.num_timesteps} environment steps, but the replay buffer is "
+            "empty, since save() does not save it. For the same learning as without a break, call "
+            "model.save_replay_buffer(path) after save(), and model.load_replay_buffer(path) after load().",
             UserWarning,
             stacklevel=3,
         )

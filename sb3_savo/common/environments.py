@@ -13,26 +13,32 @@ from sb3_savo.arguments import check_type
 from sb3_savo.common.observations import check_observation_space
 
 
-def make_env(env: GymEnv | str, verbose: int, algorithm: str) -> GymEnv:
+def make_env(env: GymEnv | str, verbose: int) -> GymEnv:
     """
     :param env: An environment, or the ID of one
     :param verbose: Verbosity level: 1 for a message where an environment is made
-    :param algorithm: Name of the algorithm that is to act in it
     :return: The environment
-    :raises TypeError: if it is no environment, or a space is of the wrong kind
-    :raises ValueError: if there is no environment of this ID, a space has the wrong bounds, or the environments of a
-        ``VecEnv`` have different spaces
+    :raises TypeError: if it is no environment
+    :raises ValueError: if there is no environment of this ID
     """
     check_type("env", env, (str, gym.Env, VecEnv), "an environment of Gymnasium, its ID, or a VecEnv")
     try:
-        made = maybe_make_env(env, verbose)
+        return maybe_make_env(env, verbose)
     except gym.error.Error as error:
         raise ValueError(f"env={env!r} cannot be made: it must be the ID of a registered environment: {error}") from error
-    check_action_space(made.action_space, algorithm)
-    check_observation_space(made.observation_space, algorithm)
-    if isinstance(made, VecEnv):
-        check_equal_spaces(made)
-    return made
+
+
+def check_env(env: GymEnv, algorithm: str) -> None:
+    """
+    :param env: An environment
+    :param algorithm: Name of the algorithm that is to act in it
+    :raises TypeError: if a space is of the wrong kind
+    :raises ValueError: if a space has the wrong bounds, or the environments of a ``VecEnv`` have different spaces
+    """
+    check_action_space(env.action_space, algorithm)
+    check_observation_space(env.observation_space, algorithm)
+    if isinstance(env, VecEnv):
+        check_equal_spaces(env)
 
 
 def check_equal_spaces(env: VecEnv) -> None:
@@ -98,6 +104,7 @@ def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_spac
             f"env: the observation space {env.observation_space} is not the model's observation space {observation_space}: "
             f"{describe_difference(observation_space, env.observation_space)}."
         )
+    check_equal_spaces(env)
 
 
 def embedded(space: Any) -> bool:

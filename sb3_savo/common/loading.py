@@ -46,14 +46,14 @@ def read_zip(
         raise
     except DAMAGED as error:
         raise ValueError(
-            f"path={str(path)!r} is damaged or cut off, or it is no zip that save() wrote: {type(error).__name__}: {error}. "
-            "It must be a complete copy of such a file."
+            f"path={str(path)!r} is damaged or cut off, or no zip that save() wrote. It must be a complete copy of such a "
+            f"file: {type(error).__name__}: {error}"
         ) from error
     missing = [name for name in ("policy_class", "observation_space", "action_space") if name not in (data or {})]
     if data is None or missing or not states:
         raise ValueError(
-            f"path={str(path)!r} holds no model: {', '.join(missing) or 'its weights'} are missing. It must be a zip that "
-            "save() of a model wrote."
+            f"path={str(path)!r} holds no model: {', '.join(missing) or 'its weights'} are missing. The file is cut off, or "
+            "no zip that save() wrote. It must be a complete copy of such a file."
         )
     return data, states, variables
 
@@ -150,8 +150,8 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm) -> None
     """
     if buffer.n_envs != model.n_envs:
         raise ValueError(
-            f"the replay buffer is of {buffer.n_envs} environments, and the model is for {model.n_envs}: it must be loaded into "
-            f"a model with as many, {type(model).__name__}.load(…, env=env)."
+            f"the replay buffer is of {buffer.n_envs} environments, and the model is for {model.n_envs}: it must be loaded "
+            f"into a model with as many, {type(model).__name__}.load(…, env=env)."
         )
     if buffer.observation_space != model.observation_space:
         raise ValueError(

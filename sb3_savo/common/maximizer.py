@@ -32,7 +32,7 @@ from sb3_savo.common.before_learning import (
 )
 from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, split
 from sb3_savo.common.collection import CollectingAlgorithm
-from sb3_savo.common.environments import check_spaces_match, make_env
+from sb3_savo.common.environments import check_env, check_spaces_match, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
 from sb3_savo.common.loading import check_changes, check_replay_buffer, check_settings, read_zip, restore
 from sb3_savo.common.policies import MaximizerPolicy
@@ -168,7 +168,8 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         elif buffer_size < batch_size:
             raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least {batch_size=}.")
         if env is not None:
-            env = make_env(env, verbose, name)
+            env = make_env(env, verbose)
+            check_env(env, name)
             if n_steps > 1 and isinstance(env.observation_space, spaces.Dict):
                 raise ValueError(f"n_steps={n_steps}: n-step returns need SB3's NStepReplayBuffer, which has no Dict version.")
 
@@ -494,11 +495,11 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         """
         :param env: The environment to learn in from now on
         :param force_reset: Whether it is reset before learning goes on
-        :raises TypeError: if it is no environment, or a space is of the wrong kind
+        :raises TypeError: if it is no environment
         :raises ValueError: if it has other spaces than the model, or another number of environments
         """
         name = type(self).__name__
-        wrapped = self._wrap_env(make_env(env, self.verbose, name), self.verbose)
+        wrapped = self._wrap_env(make_env(env, self.verbose), self.verbose)
         check_spaces_match(wrapped, self.observation_space, self.action_space, name)
         if wrapped.num_envs != self.n_envs:
             raise ValueError(
@@ -545,7 +546,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             only_evaluates = (custom_objects or {}).get("learning_rate", 1.0) == 0
             check_settings(cls, {key: value for key, value in data.items() if not (only_evaluates and key == "learning_rate")})
             if env is not None:
-                env = cls._wrap_env(make_env(env, data["verbose"], cls.__name__), data["verbose"])
+                env = cls._wrap_env(make_env(env, data["verbose"]), data["verbose"])
                 check_spaces_match(env, data["observation_space"], data["action_space"], cls.__name__)
                 data["n_envs"] = env.num_envs
                 if force_reset:

@@ -30,7 +30,8 @@ def check_observation_space(space: Any, algorithm: str, argument: str = "env") -
         if not isinstance(part, SUPPORTED):
             raise TypeError(
                 f"{argument}: the observation space {space} is not supported: {algorithm} needs a Box, Discrete, "
-                "MultiDiscrete or MultiBinary space, or a Dict of these without a Dict in it (gymnasium.wrappers.FlattenObservation)."
+                "MultiDiscrete or MultiBinary space, or a Dict of these without a Dict in it "
+                "(gymnasium.wrappers.FlattenObservation)."
             )
     if len(parts) == 0 or any(isinstance(part, spaces.Box) and part.low.size == 0 for part in parts):
         raise ValueError(f"{argument}: the observation space {space} is empty: {algorithm} needs at least one number.")
@@ -90,13 +91,12 @@ class ObservationCheck:
         else:
             sizes = ", ".join(("n_envs", *map(str, self.space.shape or ())))
             raise ValueError(
-                f"{self.name} has the shape {shape}: it must be {self.space.shape}, or ({sizes}) for several, as the observation "
-                f"space {self.space} says."
+                f"{self.name} has the shape {shape}: it must be {self.space.shape}, or ({sizes}) for several, as the "
+                f"observation space {self.space} says."
             )
         if kind == "f" and observation.itemsize > 2 and observation.size <= MAX_DOT_SIZE:
-            flat = observation.ravel()
-            # NaN is below nothing
-            if flat.dot(flat) < self.smallest_square:
+            # NaN is below nothing; vdot overflows without a warning
+            if float(np.vdot(observation, observation)) < self.smallest_square:
                 return n
         if kind != "b":
             self._check_numbers(observation)
@@ -140,8 +140,8 @@ class ObservationCheck:
         if beyond.any():
             index = first_index(beyond)
             raise ValueError(
-                f"{self.name} holds {observation[index]!s} at {index}, far beyond the observation space {self.space}: it must "
-                "be an observation as this policy saw them in training, with the same units and normalization."
+                f"{self.name} holds {float(observation[index])!r} at {index}, far beyond the observation space {self.space}: "
+                "it must be an observation as this policy saw them in training, with the same units and normalization."
             )
 
 

@@ -382,7 +382,7 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         :return: the model's action and the hidden state, an action of the space's data type within its bounds
         :raises TypeError: if an observation or a mask is of another type
         :raises ValueError: if an observation has another shape, holds NaN or an infinite number, or is far beyond its space;
-            if there are masks and the space is continuous, their shape is wrong, or one allows nothing
+            if the action is NaN; if there are masks and the space is continuous, their shape is wrong, or one allows nothing
         """
         if deterministic is not True and deterministic is not False:
             check_flag("deterministic", deterministic)
@@ -392,8 +392,14 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
             if twin is not None and (actions := twin.predict(observation)) is not None:
                 if self.training:
                     self.set_training_mode(False)
-                return actions, state
-            return super().predict(observation, state, episode_start, deterministic)
+            else:
+                actions, state = super().predict(observation, state, episode_start, deterministic)
+            if (square := np.vdot(actions, actions)) != square:
+                raise ValueError(
+                    "the policy's action is NaN: its weights hold NaN or infinite numbers, since its learning went wrong, or "
+                    "the numbers of the observation are too large for float32: normalize them (VecNormalize)."
+                )
+            return actions, state
         masks = self.masks_to_tensor(action_masks)
         if len(masks) not in (1, n_obs or 1):
             raise ValueError(
