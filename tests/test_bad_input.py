@@ -3,6 +3,7 @@ The catalogue of bad input: every row is refused before the first environment st
 value and what would be right. No row is silent, and none fails later.
 """
 
+import pickle
 import re
 import warnings
 import zipfile
@@ -43,6 +44,7 @@ from sb3_savo.envs.restricted import make_restricted
 from tests.algorithms import ALGORITHMS
 
 WITH_ITEMS = [algorithm for algorithm in ALGORITHMS if algorithm is not SAVOSAC]
+ALL_BUT_CEM = [algorithm for algorithm in ALGORITHMS if algorithm is not CEM]
 WITH_ACTORS = [SAVO, SAVOSAC, Ensemble, Wolpertinger, GreedyAC, GreedyTD3]
 NAN, INF = float("nan"), float("inf")
 SMALL: dict[str, Any] = {"learning_starts": 20, "batch_size": 16, "buffer_size": 100, "seed": 0, "device": "cpu"}
@@ -60,7 +62,7 @@ class Task(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return self.observation_space.sample() if seed is None else self.observation_space.sample(), {}
+        return self.observation_space.sample(), {}
 
     def step(self, action):
         raise AssertionError("late: the environment was stepped")
@@ -260,8 +262,8 @@ add("misspelt-own", lambda _: make(SAVO, n_actor=3), TypeError, "n_actor=3", "SA
 add("misspelt-k", lambda _: make(CEM, n_elite=3), TypeError, "n_elite=3", "CEM", "did you mean n_elites")
 each(ALGORITHMS, "batch", lambda a, _: make(a, buffer_size=8, batch_size=16), ValueError, "buffer_size=8", "batch_size=16")
 each(ALGORITHMS, "policy", lambda a, _: make(a, policy="MlpPolic"), ValueError, "policy='MlpPolic'", "'MlpPolicy'")
-each(ALGORITHMS, "policy-none", lambda a, _: make(a, policy=None), TypeError, "policy=None", a_policy := "policy")
-each(ALGORITHMS, "policy-td3", lambda a, _: make(a, policy=nn.Module), TypeError, "policy=Module", "must be one of")
+each(ALGORITHMS, "policy-none", lambda a, _: make(a, policy=None), TypeError, "policy=None", "must be one of")
+each(ALGORITHMS, "policy-module", lambda a, _: make(a, policy=nn.Module), TypeError, "policy=Module", "must be one of")
 each(ALGORITHMS, "env-none", lambda a, _: a("MlpPolicy", None, **SMALL), ValueError, "env=None", "must be")
 each(ALGORITHMS, "env-number", lambda a, _: a("MlpPolicy", 5, **SMALL), TypeError, "env=5", "environment of Gymnasium")
 add("env-id", lambda _: make(env="Pendulun-v1"), ValueError, "env='Pendulun-v1'", "ID of a registered environment")
@@ -288,7 +290,7 @@ add(
 )
 each(
     ALGORITHMS,
-    "her-without-env",
+    "kwargs-of-the-algorithm",
     lambda a, _: make(a, policy_kwargs={"net_arch": [8], "gamma": 0.9}),
     ValueError,
     "policy_kwargs",
@@ -784,7 +786,9 @@ def with_nan_weights(algorithm):
     return model
 
 
-each(ALGORITHMS, "predict-nan-weights", lambda a, _: with_nan_weights(a).predict(GOOD), ValueError, "action is NaN", "weights")
+each(
+    ALL_BUT_CEM, "predict-nan-weights", lambda a, _: with_nan_weights(a).predict(GOOD), ValueError, "action is NaN", "weights"
+)
 
 # learn and callbacks
 
@@ -1169,8 +1173,6 @@ each(
 
 
 def load_something(path):
-    import pickle
-
     (path / "buffer.pkl").write_bytes(pickle.dumps([1, 2]))
     make(SAVO).load_replay_buffer(path / "buffer.pkl")
 
@@ -1251,14 +1253,8 @@ def test_duplicates_can_be_allowed():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_good_observations_pass(algorithm):
-    for observation in (
-        [0.0, 0.0, 0.0],
-        np.zeros(3, int),
-        np.zeros((0, 3), np.float32)[:0].reshape(0, 3),
-        np.float64([9, -9, 1]),
-    ):
-        if np.size(observation):
-            assert continuous(algorithm).predict(observation)[0].shape == (2,)
+    for observation in ([0.0, 0.0, 0.0], np.zeros(3, int), np.float64([9, -9, 1])):
+        assert continuous(algorithm).predict(observation)[0].shape == (2,)
     assert of_dict(algorithm).predict({"a": GOOD, "b": 1})[0].shape == (2,)
     assert unbounded(algorithm).predict(np.float32([1e15, 0, 0]))[0].shape == (2,)
 
