@@ -655,7 +655,7 @@ each(
     "set-env-bounds",
     lambda a, _: make(a).set_env(Task(spaces.Box(-2, 2, (2,)))),
     ValueError,
-    "env: the action space",
+    "that of env",
     "low[0] is -2.0 instead of -1.0",
 )
 each(
@@ -694,7 +694,7 @@ OBSERVATIONS: list[tuple[str, Any, type[Exception], tuple[str, ...]]] = [
     ("none", None, TypeError, ("object", "numbers")),
     ("strings", ["a", "b", "c"], TypeError, ("<U1", "numbers")),
     ("dict", {"a": GOOD}, TypeError, ("object", "numbers")),
-    ("gymnasium", (GOOD, {}), TypeError, ("tuple", "env.reset()")),
+    ("gymnasium", (GOOD, {}), ValueError, ("tuple", "mixing Gym API", "env.reset()")),
     ("ragged", [[0.0], [0.0, 1.0]], TypeError, ("array",)),
 ]
 MASKS: list[tuple[str, Any, type[Exception], tuple[str, ...]]] = [
@@ -901,7 +901,7 @@ LOAD: list[tuple[str, Any, type[Exception], str]] = [
     ("policy_kwargs", {"net_arch": [99]}, ValueError, "the saved model"),
     ("policy", "CnnPolicy", TypeError, "is not an argument of"),
     ("env", 5, TypeError, "environment of Gymnasium"),
-    ("env", "Pendulum-v1", ValueError, "the action space"),
+    ("env", "Pendulum-v1", ValueError, "Action spaces do not match"),
     ("device", "gpu", ValueError, "'cpu'"),
 ]
 for number, (name, value, error, words) in enumerate(LOAD):
@@ -1120,7 +1120,7 @@ each(
     "load-observations",
     lambda a, p: load(a, p, env=Task(BOX, spaces.Box(-1, 1, (5,)))),
     ValueError,
-    "env: the observation space",
+    "that of env",
     "(5,) instead of (3,)",
 )
 

@@ -85,9 +85,9 @@ def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_spac
     if given != action_space:
         if isinstance(action_space, EmbeddedDiscrete) and isinstance(given, spaces.Discrete) and not embedded(given):
             raise ValueError(
-                f"env: the action space {given} has no embeddings, and the model's action space is {action_space}: wrap the "
-                "environment as for training: ActionEmbedding(env, embeddings). The embeddings are saved with the model: "
-                f"{algorithm}.load(path).action_space.embeddings."
+                f"Action spaces do not match: that of env, {given}, has no embeddings, and that of the model is {action_space}. "
+                "Wrap the environment as for training: ActionEmbedding(env, embeddings). The embeddings are saved with the "
+                f"model: {algorithm}.load(path).action_space.embeddings."
             )
         remedy = ""
         if isinstance(action_space, EmbeddedDiscrete) and embedded(given):
@@ -96,13 +96,13 @@ def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_spac
                 f'{algorithm}.load(path, env=env, custom_objects={{"action_space": env.action_space}}).'
             )
         raise ValueError(
-            f"env: the action space {given} is not the model's action space {action_space}: "
+            f"Action spaces do not match: that of env, {given}, is not that of the model, {action_space}: "
             f"{describe_difference(action_space, given)}.{remedy}"
         )
     if env.observation_space != observation_space:
         raise ValueError(
-            f"env: the observation space {env.observation_space} is not the model's observation space {observation_space}: "
-            f"{describe_difference(observation_space, env.observation_space)}."
+            f"Observation spaces do not match: that of env, {env.observation_space}, is not that of the model, "
+            f"{observation_space}: {describe_difference(observation_space, env.observation_space)}."
         )
     check_equal_spaces(env)
 

@@ -91,8 +91,8 @@ class ObservationCheck:
         else:
             sizes = ", ".join(("n_envs", *map(str, self.space.shape or ())))
             raise ValueError(
-                f"{self.name} has the shape {shape}: it must be {self.space.shape}, or ({sizes}) for several, as the "
-                f"observation space {self.space} says."
+                f"Unexpected observation shape {shape}: {self.name} must have the shape {self.space.shape}, or ({sizes}) "
+                f"for several, as the observation space {self.space} says."
             )
         if kind == "f" and observation.itemsize > 2 and observation.size <= MAX_DOT_SIZE:
             # NaN is below nothing; vdot overflows without a warning
@@ -119,9 +119,10 @@ class ObservationCheck:
 
     def _to_array(self, observation: Any) -> np.ndarray:
         if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-            raise TypeError(
-                f"{self.name} is a tuple of an observation and a dictionary: it must be the observation alone. Gymnasium's "
-                "obs, info = env.reset() returns two values, SB3's obs = vec_env.reset() one."
+            raise ValueError(
+                f"{self.name} is a tuple of an observation and a dictionary: it must be the observation alone. You are "
+                "probably mixing Gym API and SB3's VecEnv API: obs, info = env.reset() returns two values, and obs = "
+                "vec_env.reset() one."
             )
         try:
             return np.asarray(observation)
