@@ -86,8 +86,8 @@ def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_spac
         if isinstance(action_space, EmbeddedDiscrete) and isinstance(given, spaces.Discrete) and not embedded(given):
             raise ValueError(
                 f"Action spaces do not match: that of env, {given}, has no embeddings, and that of the model is "
-                f"{action_space}. Wrap the environment as for training: ActionEmbedding(env, embeddings). The embeddings are saved with the "
-                f"model: {algorithm}.load(path).action_space.embeddings."
+                f"{action_space}. Wrap the environment as for training: ActionEmbedding(env, embeddings). The embeddings are "
+                f"saved with the model: {algorithm}.load(path).action_space.embeddings."
             )
         remedy = ""
         if isinstance(action_space, EmbeddedDiscrete) and embedded(given):
