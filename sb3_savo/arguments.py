@@ -11,9 +11,17 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
+import torch as th
 
 # Raises an error if the value, the second argument, is wrong; the first is the argument's name
 Check = Callable[[str, Any], None]
+
+# No optimizer of torch learns at a larger one; it is a typing error then (1e4 for 1e-4)
+MAX_LEARNING_RATE = 1.0
+# No machine has time for more networks, wider layers or more samples per state
+MAX_NETWORKS = 1_000
+MAX_UNITS = 2**16
+MAX_SAMPLES = 100_000
 
 
 class InheritedArguments:
@@ -101,22 +109,27 @@ def check_choice(name: str, value: Any, choices: Any) -> None:
     :raises ValueError: if the value is none of them
     """
     allowed = get_args(choices) or choices
-    if value not in allowed:
+    # 1 is not True here, and an array is no choice
+    if not any(isinstance(value, type(choice)) and value == choice for choice in allowed):
         raise ValueError(f"{name}={value!r} is not known: it must be one of {', '.join(map(repr, allowed))}.")
 
 
-def check_integer(name: str, value: Any, low: int) -> None:
+def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
     """
     :param name: The argument
     :param value: Its value
     :param low: The smallest value that it may take
+    :param high: The largest value that it may take; None for no limit
     :raises TypeError: if the value is not an integer
-    :raises ValueError: if it is too small
+    :raises ValueError: if it is too small or too large
     """
+    wanted = f"an integer of at least {low}" if high is None else f"an integer of at least {low} and at most {high}"
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be an integer of at least {low}.")
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be {wanted}.")
     if value < low:
-        raise ValueError(f"{name}={value!r} is too small: it must be an integer of at least {low}.")
+        raise ValueError(f"{name}={value!r} is too small: it must be {wanted}.")
+    if high is not None and value > high:
+        raise ValueError(f"{name}={value!r} is too large: it must be {wanted}.")
 
 
 def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
@@ -161,15 +174,66 @@ def optional(check: Check) -> Check:
     return check_unless_none
 
 
+def check_type(name: str, value: Any, types: type | tuple[type, ...], wanted: str) -> None:
+    """
+    :param name: The argument
+    :param value: Its value
+    :param types: What it may be an instance of
+    :param wanted: The same in words
+    :raises TypeError: if it is an instance of none of them
+    """
+    if not isinstance(value, types):
+        raise TypeError(f"{name}={value!r} is a {type(value).__name__}: it must be {wanted}.")
+
+
+def check_class(name: str, value: Any, parent: type) -> None:
+    """
+    :param name: The argument
+    :param value: Its value
+    :param parent: The class that it must be derived from
+    :raises TypeError: if it is no class, or derived from another one
+    """
+    if not (isinstance(value, type) and issubclass(value, parent)):
+        raise TypeError(f"{name}={value!r} must be a class derived from {parent.__module__}.{parent.__name__}.")
+
+
+def to_numbers(name: str, value: Any) -> np.ndarray:
+    """
+    :param name: The argument
+    :param value: A number, or an array of numbers
+    :return: The same in float64
+    :raises TypeError: if it is neither
+    :raises ValueError: if its rows differ in length
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}={value!r} is not an array: its rows must have one length.") from error
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}={value!r} is of the type {array.dtype}: it must be a number, or an array of numbers.")
+    return array.astype(float)
+
+
 def check_learning_rate(name: str, value: Any) -> None:
     """
     :param name: The argument
-    :param value: A number above 0, or a function of the remaining progress
-    :raises TypeError: if it is neither a number nor a function
-    :raises ValueError: if it is a number that is not above 0
+    :param value: A number above 0 and at most ``MAX_LEARNING_RATE``, or a function of the remaining progress
+    :raises TypeError: if it is neither a number nor a function that returns numbers
+    :raises ValueError: if it is out of range, or the function returns a number out of range at progress 1, 0.5 or 0
     """
     if not callable(value):
-        check_number(name, value, above=True)
+        check_number(name, value, high=MAX_LEARNING_RATE, above=True)
+        return
+    for progress in (1.0, 0.5, 0.0):
+        try:
+            rate = float(value(progress))
+        except Exception as error:
+            raise TypeError(
+                f"{name}={value!r} must be a number, or a function of the remaining progress (from 1 to 0) that returns one: "
+                f"{name}({progress}) raises {type(error).__name__}: {error}"
+            ) from error
+        # A schedule may warm up from 0, or end there
+        check_number(f"{name}({progress})", rate, high=MAX_LEARNING_RATE)
 
 
 def check_train_freq(name: str, value: Any) -> None:
@@ -185,4 +249,25 @@ def check_train_freq(name: str, value: Any) -> None:
     if len(value) != 2:
         raise ValueError(f"{name}={value!r} must be a number of steps, or two: (number, 'step' or 'episode').")
     check_integer(f"{name}[0]", value[0], low=1)
-    check_choice(f"{name}[1]", value[1], ("step", "episode"))
+    # SB3 keeps the unit as an enumeration
+    check_choice(f"{name}[1]", getattr(value[1], "value", value[1]), ("step", "episode"))
+
+
+def check_device(name: str, value: Any) -> None:
+    """
+    :param name: The argument
+    :param value: A device of torch, or ``"auto"``
+    :raises ValueError: if torch does not know it, or this machine does not have it
+    """
+    try:
+        device = th.device("cpu" if isinstance(value, str) and value == "auto" else value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{name}={value!r} is not known: it must be 'auto', 'cpu', 'cuda', or another device of torch."
+        ) from error
+    counts = {"cuda": th.cuda.device_count, "mps": lambda: int(th.backends.mps.is_available())}
+    if device.type in counts and (device.index or 0) >= (n_devices := counts[device.type]()):
+        raise ValueError(
+            f"{name}={str(value)!r} is not there: torch finds {n_devices} {device.type} devices on this machine. It must be "
+            "'auto', which takes a GPU if there is one, or 'cpu'."
+        )

@@ -40,8 +40,9 @@ class NumpyPolicy:
         self.observation_shape = observation_space.shape
         self.action_shape = action_space.shape
         self.features_dim = critic.features_dim
-        self.low = action_space.low.reshape(1, -1)
-        self.span = action_space.high.reshape(1, -1) - self.low
+        self.action_dtype = action_space.dtype
+        self.low, self.high = action_space.low.reshape(1, -1), action_space.high.reshape(1, -1)
+        self.span = self.high - self.low
 
     def predict(self, observation: Any) -> np.ndarray | None:
         """
@@ -101,11 +102,14 @@ class NumpyPolicy:
         actions = proposals[0]
         if len(proposals) > 1:
             actions = proposals[self._q_values(features, proposals).argmax(axis=0), np.arange(len(features))]
-        # As SB3's ``unscale_action``
+        # As the policy's ``unscale_action``
         actions = (actions + constant_row(1.0, actions.shape[1])) * constant_row(0.5, actions.shape[1])
+        actions = actions.astype(np.result_type(np.float32, self.action_dtype), copy=False)
         actions *= self.span
         actions += self.low
-        return actions
+        np.maximum(actions, self.low, out=actions)
+        np.minimum(actions, self.high, out=actions)
+        return actions.astype(self.action_dtype, copy=False)
 
 
 def has_numpy_twin(method: Method) -> Method:

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.arguments import check_type
 
 
 class ActionEmbedding(gym.ActionWrapper):
@@ -18,15 +19,17 @@ class ActionEmbedding(gym.ActionWrapper):
 
     :param env: An environment with a ``Discrete`` action space
     :param embeddings: One row per action, (N, D)
-    :raises TypeError: if the action space is not ``Discrete``, or the embeddings are not numbers
-    :raises ValueError: if there is not one row per action, a row is not finite, or all rows are equal
+    :param allow_duplicates: Whether two actions may have the same embedding, see :class:`EmbeddedDiscrete`
+    :raises TypeError: if ``env`` is no environment, its action space is not ``Discrete``, or the embeddings are not numbers
+    :raises ValueError: if there is not one row per action, a row is not finite, or two rows are equal
     """
 
-    def __init__(self, env: gym.Env, embeddings: np.ndarray):
+    def __init__(self, env: gym.Env, embeddings: np.ndarray, *, allow_duplicates: bool = False):
+        check_type("env", env, gym.Env, "an environment of Gymnasium")
         super().__init__(env)
         if not isinstance(env.action_space, spaces.Discrete):
             raise TypeError(f"env: the action space {env.action_space} is not Discrete: only its items can have embeddings.")
-        self.action_space = EmbeddedDiscrete(embeddings)
+        self.action_space = EmbeddedDiscrete(embeddings, allow_duplicates=allow_duplicates)
         if self.action_space.n != env.action_space.n:
             raise ValueError(
                 f"embeddings has {self.action_space.n} rows, but the action space {env.action_space} has "

@@ -10,9 +10,16 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import take
-from sb3_savo.arguments import Check, check_integer
+from sb3_savo.arguments import MAX_SAMPLES, Check, check_integer
 from sb3_savo.baselines.search import SearchAlgorithm, SearchPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
+
+# Of the arguments that the policy and its algorithm share
+CEM_CHECKS: dict[str, Check] = {
+    "n_iterations": partial(check_integer, low=1, high=MAX_SAMPLES),
+    "n_samples": partial(check_integer, low=1, high=MAX_SAMPLES),
+    "n_elites": partial(check_integer, low=1, high=MAX_SAMPLES),
+}
 
 
 class CEMPolicy(SearchPolicy):
@@ -28,6 +35,7 @@ class CEMPolicy(SearchPolicy):
     :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = CEM_CHECKS
     draws: th.Tensor
     weights: th.Tensor
 
@@ -42,6 +50,7 @@ class CEMPolicy(SearchPolicy):
         n_elites: int = 3,
         **kwargs: Any,
     ):
+        check_integer("n_samples", n_samples, low=n_elites)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.n_iterations = n_iterations
         self.n_samples = n_samples
@@ -105,11 +114,7 @@ class CEM(SearchAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    argument_checks: ClassVar[dict[str, Check]] = {
-        "n_iterations": partial(check_integer, low=1),
-        "n_samples": partial(check_integer, low=1),
-        "n_elites": partial(check_integer, low=1),
-    }
+    argument_checks: ClassVar[dict[str, Check]] = CEM_CHECKS
     search_space: ClassVar[dict[str, SearchRange]] = {"n_iterations": (1, 6), "n_samples": (10, 100), "n_elites": (2, 10)}
     policy: CEMPolicy
 
@@ -125,7 +130,6 @@ class CEM(SearchAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_samples", n_samples, low=n_elites)
         super().__init__(policy, env, learning_rate, **kwargs)
         self.n_iterations = n_iterations
         self.n_samples = n_samples

@@ -8,11 +8,16 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from sb3_savo.arguments import Check, check_integer
+from sb3_savo.arguments import MAX_NETWORKS, Check, check_integer
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.actors import Actors
+
+# Of the arguments that the policy and its algorithm share
+ENSEMBLE_CHECKS: dict[str, Check] = {
+    "n_actors": partial(check_integer, low=1, high=MAX_NETWORKS),
+}
 
 
 class EnsemblePolicy(ActorPolicy):
@@ -26,6 +31,7 @@ class EnsemblePolicy(ActorPolicy):
     :param kwargs: The arguments of all our policies with actors, see :class:`ActorPolicy`
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = ENSEMBLE_CHECKS
     actor: Actors
     actor_target: Actors
 
@@ -80,9 +86,7 @@ class Ensemble(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    argument_checks: ClassVar[dict[str, Check]] = {
-        "n_actors": partial(check_integer, low=1),
-    }
+    argument_checks: ClassVar[dict[str, Check]] = ENSEMBLE_CHECKS
     search_space: ClassVar[dict[str, SearchRange]] = {"n_actors": (2, 10)}
     policy: EnsemblePolicy
 

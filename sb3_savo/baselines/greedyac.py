@@ -10,7 +10,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import perturb, take
-from sb3_savo.arguments import Check, check_integer, check_number
+from sb3_savo.arguments import MAX_SAMPLES, Check, check_flag, check_integer, check_number
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.buffers import Batch
 from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
@@ -29,6 +29,7 @@ class GreedyPolicy(ActorPolicy):
     :param kwargs: The arguments of all our policies with actors, see :class:`ActorPolicy`
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = {"samples_actor": check_flag}
     learner_names = (*ActorPolicy.learner_names, "proposal")
     actor_names = (*ActorPolicy.actor_names, "proposal")
     actor: GaussianActors
@@ -119,8 +120,8 @@ class GreedyAC(MaximizerAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     argument_checks: ClassVar[dict[str, Check]] = {
-        "n_samples": partial(check_integer, low=1),
-        "n_elites": partial(check_integer, low=1),
+        "n_samples": partial(check_integer, low=1, high=MAX_SAMPLES),
+        "n_elites": partial(check_integer, low=1, high=MAX_SAMPLES),
         "entropy_coef": check_number,
     }
     search_space: ClassVar[dict[str, SearchRange]] = {
@@ -142,7 +143,6 @@ class GreedyAC(MaximizerAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Unpack[MaximizerArguments],
     ):
-        check_integer("n_samples", n_samples, low=n_elites)
         if not self.explores_by_noise:
             kwargs.setdefault("exploration_noise", None)
         super().__init__(policy, env, learning_rate, **kwargs)
@@ -156,6 +156,10 @@ class GreedyAC(MaximizerAlgorithm):
     @property
     def n_candidates(self) -> int:
         return 1
+
+    def _setup_model(self) -> None:
+        check_integer("n_samples", self.n_samples, low=self.n_elites)
+        super()._setup_model()
 
     def _policy_arguments(self) -> dict[str, Any]:
         own = {"samples_actor": not self.explores_by_noise, "n_critics": 2 if self.explores_by_noise else 1}

@@ -10,9 +10,16 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import ascend, pick
-from sb3_savo.arguments import Check, check_integer, check_number
+from sb3_savo.arguments import MAX_SAMPLES, Check, check_integer, check_number
 from sb3_savo.baselines.search import SearchAlgorithm, SearchPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
+
+# Of the arguments that the policy and its algorithm share
+MULTISTART_CHECKS: dict[str, Check] = {
+    "n_starts": partial(check_integer, low=1, high=MAX_SAMPLES),
+    "n_ascent_steps": partial(check_integer, low=0, high=MAX_SAMPLES),
+    "step_size": partial(check_number, above=True),
+}
 
 
 class MultiStartPolicy(SearchPolicy):
@@ -28,6 +35,7 @@ class MultiStartPolicy(SearchPolicy):
     :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = MULTISTART_CHECKS
     starts: th.Tensor
 
     def __init__(
@@ -96,11 +104,7 @@ class MultiStart(SearchAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    argument_checks: ClassVar[dict[str, Check]] = {
-        "n_starts": partial(check_integer, low=1),
-        "n_ascent_steps": partial(check_integer, low=0),
-        "step_size": partial(check_number, above=True),
-    }
+    argument_checks: ClassVar[dict[str, Check]] = MULTISTART_CHECKS
     search_space: ClassVar[dict[str, SearchRange]] = {
         "n_starts": (4, 64),
         "n_ascent_steps": (0, 10),

@@ -11,10 +11,16 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import perturb
 from sb3_savo.actions.spaces import EmbeddedDiscrete
-from sb3_savo.arguments import Check, check_integer, check_number
+from sb3_savo.arguments import MAX_SAMPLES, Check, check_integer, check_number
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.common.policies import ActorPolicy
+
+# Of the arguments that the policy and its algorithm share
+WOLPERTINGER_CHECKS: dict[str, Check] = {
+    "k": partial(check_integer, low=1, high=MAX_SAMPLES),
+    "sample_std": check_number,
+}
 
 
 class WolpertingerPolicy(ActorPolicy):
@@ -30,6 +36,7 @@ class WolpertingerPolicy(ActorPolicy):
     :raises ValueError: if ``k`` is more than the items of a discrete space
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = WOLPERTINGER_CHECKS
     offsets: th.Tensor
 
     def __init__(
@@ -118,10 +125,7 @@ class Wolpertinger(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
-    argument_checks: ClassVar[dict[str, Check]] = {
-        "k": partial(check_integer, low=1),
-        "sample_std": check_number,
-    }
+    argument_checks: ClassVar[dict[str, Check]] = WOLPERTINGER_CHECKS
     search_space: ClassVar[dict[str, SearchRange]] = {"k": (2, 30), "sample_std": (0.001, 0.5, "log")}
     policy: WolpertingerPolicy
 

@@ -1,8 +1,10 @@
 """The arguments that all our algorithms take: their types, for editors and type checkers, and their checks."""
 
+import os
 from functools import partial
 from typing import Any, Literal, TypedDict
 
+import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
@@ -12,11 +14,14 @@ from sb3_savo.actions.nearest import Nearest
 from sb3_savo.arguments import (
     Check,
     check_choice,
+    check_class,
+    check_device,
     check_flag,
     check_integer,
     check_learning_rate,
     check_number,
     check_train_freq,
+    check_type,
     optional,
 )
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, check_step_schedule
@@ -67,16 +72,33 @@ class MaximizerArguments(OffPolicyArguments, total=False):
     precision: Precision
 
 
+def check_tau(name: str, value: Any) -> None:
+    """
+    :param name: The argument
+    :param value: The soft update coefficient
+    :raises TypeError: if it is not a number
+    :raises ValueError: if it is not above 0 and at most 1
+    """
+    if isinstance(value, (int, float)) and value == 0:
+        raise ValueError(
+            f"{name}={value!r} would never update the target networks: it must be a number above 0 and at most 1."
+        )
+    check_number(name, value, high=1.0, above=True)
+
+
 ARGUMENT_CHECKS: dict[str, Check] = {
     "learning_rate": check_learning_rate,
     "qf_learning_rate": optional(check_learning_rate),
     "buffer_size": partial(check_integer, low=1),
     "learning_starts": partial(check_integer, low=0),
     "batch_size": optional(partial(check_integer, low=1)),
-    "tau": partial(check_number, high=1.0),
+    "tau": check_tau,
     "gamma": partial(check_number, high=1.0),
     "train_freq": check_train_freq,
     "gradient_steps": partial(check_integer, low=-1),
+    "action_noise": optional(partial(check_type, types=ActionNoise, wanted="an ActionNoise of SB3, or None")),
+    "replay_buffer_class": optional(partial(check_class, parent=ReplayBuffer)),
+    "replay_buffer_kwargs": optional(partial(check_type, types=dict, wanted="a dictionary, or None")),
     "optimize_memory_usage": check_flag,
     "n_steps": partial(check_integer, low=1),
     "policy_delay": partial(check_integer, low=1),
@@ -91,4 +113,10 @@ ARGUMENT_CHECKS: dict[str, Check] = {
     "nearest": partial(check_choice, choices=Nearest),
     "compile": partial(check_choice, choices=(True, False, "auto")),
     "precision": partial(check_choice, choices=Precision),
+    "stats_window_size": partial(check_integer, low=1),
+    "tensorboard_log": optional(partial(check_type, types=(str, os.PathLike), wanted="a path, or None")),
+    "policy_kwargs": optional(partial(check_type, types=dict, wanted="a dictionary, or None")),
+    "verbose": partial(check_type, types=(int, np.integer), wanted="0, 1 or 2"),
+    "seed": optional(partial(check_integer, low=0, high=2**32 - 1)),
+    "device": check_device,
 }

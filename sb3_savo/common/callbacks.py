@@ -6,6 +6,7 @@ from typing import Literal
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 from torch import nn
 
@@ -37,6 +38,13 @@ class ResetCallback(BaseCallback):
         check_integer("reset_interval", reset_interval, low=1)
         self.reset = reset
         self.reset_interval = reset_interval
+
+    def _init_callback(self) -> None:
+        if not isinstance(self.model, OffPolicyAlgorithm):
+            raise TypeError(
+                f"callback: ResetCallback is for off-policy algorithms, which keep a replay buffer: "
+                f"{type(self.model).__name__} would begin from nothing. The model must be SAVO, TD3, SAC, …"
+            )
 
     def _on_training_start(self) -> None:
         self.n_intervals = self.num_timesteps // self.reset_interval

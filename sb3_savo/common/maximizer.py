@@ -1,30 +1,40 @@
 """The loop that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
 
 import inspect
+import io
 import math
+import pathlib
 from collections.abc import Generator, Iterator
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFrequencyUnit
-from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.utils import FloatSchedule, get_system_info, update_learning_rate
 from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
 from sb3_savo.acceleration import keep_freed_memory
 from sb3_savo.actions.nearest import ApproximateNearestItems, Nearest
-from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, proposal_space
-from sb3_savo.arguments import Check, InheritedArguments, check_number
+from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
+from sb3_savo.arguments import Check, InheritedArguments, check_choice, check_device
 from sb3_savo.common.arguments import ARGUMENT_CHECKS, SearchRange
+from sb3_savo.common.before_learning import (
+    check_action_noise,
+    check_evaluation,
+    check_learn_arguments,
+    warn_of_empty_replay_buffer,
+    warn_of_no_gradient_step,
+)
 from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, split
 from sb3_savo.common.collection import CollectingAlgorithm
+from sb3_savo.common.environments import check_env, check_spaces_match, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
+from sb3_savo.common.loading import check_changes, check_replay_buffer, check_settings, read_zip, restore
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.updater import Precision, Updater
 from sb3_savo.networks.critics import CandidateCritic
@@ -150,15 +160,18 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         device: th.device | str = "auto",
     ):
         name = type(self).__name__
-        if isinstance(policy, type) and not issubclass(policy, self.policy_aliases["MlpPolicy"]):
-            raise TypeError(f"policy={policy.__name__} is not a {name} policy: it must be one of {name}'s own.")
+        if isinstance(policy, str):
+            check_choice("policy", policy, tuple(self.policy_aliases))
+        elif not (isinstance(policy, type) and issubclass(policy, self.policy_aliases["MlpPolicy"])):
+            called = getattr(policy, "__name__", repr(policy))
+            raise TypeError(f"policy={called} is not a {name} policy: it must be one of {name}'s own.")
         if batch_size is None:
             batch_size = 256
         elif buffer_size < batch_size:
             raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least {batch_size=}.")
         if env is not None:
-            env = maybe_make_env(env, verbose)
-            check_action_space(env.action_space, name)
+            env = make_env(env, verbose)
+            check_env(env, name)
             if n_steps > 1 and isinstance(env.observation_space, spaces.Dict):
                 raise ValueError(f"n_steps={n_steps}: n-step returns need SB3's NStepReplayBuffer, which has no Dict version.")
 
@@ -225,11 +238,19 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
 
     def _setup_model(self) -> None:
         """Create networks, buffer and updater. SB3's method would add our arguments to the user's ``policy_kwargs``."""
+        if getattr(self, "observation_space", None) is None:
+            raise ValueError("env=None: the networks need the spaces of an environment: it must be one, or the ID of one.")
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self.action_dim = get_action_dim(proposal_space(self.action_space))
         if self.replay_buffer is None:
-            self.replay_buffer = self._make_replay_buffer()
+            try:
+                self.replay_buffer = self._make_replay_buffer()
+            except MemoryError as error:
+                raise ValueError(
+                    f"buffer_size={self.buffer_size!r} is too large for this machine's memory. It must be smaller: {error}"
+                ) from error
+        check_action_noise(self.action_noise, self.action_dim, self.n_envs)
         arguments = self._policy_arguments()
         for name in self.policy_kwargs.keys() & inspect.signature(type(self)).parameters.keys():
             raise ValueError(
@@ -460,12 +481,18 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
         :param progress_bar: Display a progress bar using tqdm and rich.
         :return: the trained model
-        :raises TypeError: if ``total_timesteps`` is not a number
-        :raises ValueError: if it is negative or not whole
+        :raises TypeError: if an argument has the wrong type
+        :raises ValueError: if one is out of its range, the model has no environment, or is to be evaluated in another one
         """
-        check_number("total_timesteps", total_timesteps)
-        if total_timesteps != int(total_timesteps):
-            raise ValueError(f"total_timesteps={total_timesteps!r} is not whole: it must be a number of environment steps.")
+        check_learn_arguments(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        if self.env is None:
+            raise ValueError(
+                f"env=None: learn needs an environment: {type(self).__name__}.load(path, env=env), or model.set_env(env) "
+                "gives the model one."
+            )
+        check_evaluation(callback, self)
+        warn_of_no_gradient_step(self, int(total_timesteps), reset_num_timesteps)
+        warn_of_empty_replay_buffer(self, reset_num_timesteps)
         try:
             return super().learn(
                 total_timesteps=int(total_timesteps),
@@ -478,6 +505,86 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         finally:
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        :param env: The environment to learn in from now on
+        :param force_reset: Whether it is reset before learning goes on
+        :raises TypeError: if it is no environment
+        :raises ValueError: if it has other spaces than the model, or another number of environments
+        """
+        name = type(self).__name__
+        wrapped = self._wrap_env(make_env(env, self.verbose), self.verbose)
+        check_spaces_match(wrapped, self.observation_space, self.action_space, name)
+        if wrapped.num_envs != self.n_envs:
+            raise ValueError(
+                f"env: it has {wrapped.num_envs} environments, and the model is for {self.n_envs}: it must have as many, or "
+                f"be given to {name}.load(path, env=env)."
+            )
+        super().set_env(wrapped, force_reset)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfMaximizerAlgorithm],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | str | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfMaximizerAlgorithm:
+        """
+        Load the model from a zip-file. What it holds and what the arguments change passes the checks of the constructor.
+
+        :param path: path to the file (or a file-like) where to load the agent from
+        :param env: the new environment to run the loaded model on (can be None if you only need prediction)
+        :param device: Device on which the code should run.
+        :param custom_objects: Dictionary of objects to replace upon loading, by the name of the attribute. ``{"action_space":
+            env.action_space}`` lets a model act on other items than those of its training.
+        :param print_system_info: Whether to print system info from the saved model and the current system info
+        :param force_reset: Force call to ``reset()`` before training to avoid unexpected behavior.
+        :param kwargs: Arguments of the constructor to change
+        :return: new model instance with loaded parameters
+        :raises FileNotFoundError: if there is no such file
+        :raises TypeError: if an argument is unknown or of the wrong type, or another algorithm saved the file
+        :raises ValueError: if an argument is out of its range, the environment's spaces are not the model's, or the file is
+            damaged, incomplete, or of another model
+        """
+        check_device("device", device)
+        if print_system_info:
+            get_system_info()
+        data, states, variables = read_zip(path, device, custom_objects, print_system_info)
+        changes = check_changes(cls, kwargs, data.get("policy_kwargs", {}))
+        try:
+            # A learning rate of 0 is what the RL Zoo gives to a model that it only evaluates
+            only_evaluates = (custom_objects or {}).get("learning_rate", 1.0) == 0
+            check_settings(cls, {key: value for key, value in data.items() if not (only_evaluates and key == "learning_rate")})
+            if env is not None:
+                env = cls._wrap_env(make_env(env, data["verbose"]), data["verbose"])
+                check_spaces_match(env, data["observation_space"], data["action_space"], cls.__name__)
+                data["n_envs"] = env.num_envs
+                if force_reset:
+                    data["_last_obs"] = None
+            model = cls(policy=data["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+            model.__dict__.update({**data, **changes})
+            model._setup_model()
+            restore(model, states, variables)
+        except (TypeError, ValueError) as error:
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{error} (path={str(path)!r})") from error
+        return model
+
+    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        previous = self.replay_buffer
+        try:
+            super().load_replay_buffer(path, truncate_last_traj)
+            check_replay_buffer(self.replay_buffer, self)  # type: ignore[arg-type]
+        except AssertionError as error:  # SB3's own
+            self.replay_buffer = previous
+            raise ValueError(f"path={str(path)!r}: {error}") from error
+        except ValueError as error:
+            self.replay_buffer = previous
+            raise ValueError(f"{error} (path={str(path)!r})") from error
 
     def _excluded_save_params(self) -> list[str]:
         networks = [*self.policy.learner_names, *self.policy.target_names]

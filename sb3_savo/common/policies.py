@@ -1,14 +1,21 @@
 """A policy proposes, the critic disposes: what the policies of all our algorithms share."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
+from stable_baselines3.common.preprocessing import get_action_dim, is_image_space
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    get_actor_critic_arch,
+)
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -16,13 +23,96 @@ from torch.nn.parameter import is_lazy
 from sb3_savo.acceleration import has_numpy_twin, numpy_policy
 from sb3_savo.actions.candidates import perturb, pick
 from sb3_savo.actions.nearest import Nearest, NearestItems, make_nearest_items
-from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
-from sb3_savo.arguments import InheritedArguments, check_choice
+from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, proposal_space
+from sb3_savo.arguments import (
+    MAX_NETWORKS,
+    MAX_UNITS,
+    Check,
+    InheritedArguments,
+    check_choice,
+    check_class,
+    check_device,
+    check_flag,
+    check_integer,
+    check_learning_rate,
+    check_type,
+    optional,
+)
+from sb3_savo.common.observations import ObservationCheck, check_observation_space
 from sb3_savo.common.update_lock import UpdateLock
 from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
 from sb3_savo.networks.network import Network
 from sb3_savo.networks.stacked import Init
+
+
+def check_net_arch(name: str, value: Any) -> None:
+    """
+    :param name: The argument
+    :param value: Sizes of the hidden layers, or two such lists by the names ``pi`` and ``qf``
+    :raises TypeError: if it is neither a list nor a dictionary, or a size is not an integer
+    :raises ValueError: if a size is out of range, or the names are others
+    """
+    if isinstance(value, dict):
+        if value.keys() != {"pi", "qf"}:
+            raise ValueError(
+                f"{name}={value!r} has other keys than it must have: 'pi' for the actors and 'qf' for the critics."
+            )
+        for key, sizes in value.items():
+            check_type(f"{name}[{key!r}]", sizes, (list, tuple), "a list of integers")
+            check_net_arch(f"{name}[{key!r}]", list(sizes))
+        return
+    check_type(name, value, list, "a list of integers, or a dictionary of two: {'pi': […], 'qf': […]}")
+    for i, size in enumerate(value):
+        check_integer(f"{name}[{i}]", size, low=1, high=MAX_UNITS)
+
+
+def check_features_extractor(
+    extractor_class: type[BaseFeaturesExtractor], observation_space: spaces.Space, normalize_images: bool
+) -> None:
+    """
+    :param extractor_class: A features extractor
+    :param observation_space: What it is to extract features from
+    :param normalize_images: Whether images are bytes, which are divided by 255
+    :raises ValueError: if it is one of SB3's for another kind of observation
+    """
+    is_dict = isinstance(observation_space, spaces.Dict)
+    problem = None
+    if issubclass(extractor_class, CombinedExtractor) and not is_dict:
+        problem = "a Dict observation space: it must be 'MlpPolicy' here, or 'CnnPolicy' for images"
+    elif issubclass(extractor_class, (FlattenExtractor, NatureCNN)) and is_dict:
+        problem = "a single observation: it must be 'MultiInputPolicy' for a Dict observation space"
+    elif issubclass(extractor_class, NatureCNN) and not is_image_space(
+        observation_space, check_channels=False, normalized_image=not normalize_images
+    ):
+        problem = "images of bytes from 0 to 255 (or normalize_images=False): it must be 'MlpPolicy' for other observations"
+    if problem is not None:
+        raise ValueError(
+            f"policy: features_extractor_class={extractor_class.__name__} is for {problem}. The observation space is "
+            f"{observation_space}."
+        )
+
+
+def check_optimizer(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: dict[str, Any]) -> None:
+    """
+    :param optimizer_class: An optimizer
+    :param optimizer_kwargs: Its arguments besides the parameters and the learning rate
+    :raises TypeError: if it does not take them
+    :raises ValueError: if it cannot take a step with a gradient alone, or a value is out of range
+    """
+    if "lr" in optimizer_kwargs:
+        raise ValueError(f"optimizer_kwargs={optimizer_kwargs!r} holds 'lr': it must be given as learning_rate.")
+    parameter = nn.Parameter(th.zeros(2))
+    parameter.grad = th.zeros(2)
+    try:
+        optimizer_class([parameter], lr=1e-3, **optimizer_kwargs).step()  # type: ignore[call-arg]
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) and optimizer_kwargs else ValueError
+        raise kind(
+            f"optimizer_class={optimizer_class.__name__}, optimizer_kwargs={optimizer_kwargs!r}: it must be an optimizer that "
+            f"takes a step with a dense gradient and these arguments, such as Adam: {type(error).__name__}: {error}"
+        ) from error
+
 
 FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
@@ -49,9 +139,23 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
     :param n_critics: Number of critic networks to create.
     :param q_smoothing: Whether there is a Q̂, which learns to imitate Q, and which the actors ascend instead of Q (§14.6)
     :param nearest: How the nearest items are found, ``exact`` or ``approximate``
-    :raises ValueError: if ``nearest`` is unknown
+    :raises TypeError: if an argument has the wrong type, or a space is of the wrong kind
+    :raises ValueError: if an argument is out of its range
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "lr_schedule": check_learning_rate,
+        "net_arch": optional(check_net_arch),
+        "activation_fn": partial(check_class, parent=nn.Module),
+        "features_extractor_class": optional(partial(check_class, parent=BaseFeaturesExtractor)),
+        "features_extractor_kwargs": optional(partial(check_type, types=dict, wanted="a dictionary, or None")),
+        "normalize_images": check_flag,
+        "optimizer_class": partial(check_class, parent=th.optim.Optimizer),
+        "optimizer_kwargs": optional(partial(check_type, types=dict, wanted="a dictionary, or None")),
+        "n_critics": partial(check_integer, low=1, high=MAX_NETWORKS),
+        "q_smoothing": check_flag,
+        "nearest": partial(check_choice, choices=Nearest),
+    }
     default_features_extractor_class: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     critic_class: ClassVar[type[CandidateCritic]] = CandidateCritic
     learner_names: ClassVar[tuple[str, ...]] = ("critic", "smooth_critic")
@@ -82,17 +186,22 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         q_smoothing: bool = False,
         nearest: Nearest = "exact",
     ):
-        check_choice("nearest", nearest, Nearest)
+        check_observation_space(observation_space, type(self).__name__, argument="observation_space")
+        self.check_action_space(action_space)
+        extractor_class = features_extractor_class or self.default_features_extractor_class
+        check_features_extractor(extractor_class, observation_space, normalize_images)
+        check_optimizer(optimizer_class, optimizer_kwargs or {})
         super().__init__(
             observation_space,
             action_space,
-            features_extractor_class or self.default_features_extractor_class,
+            extractor_class,
             features_extractor_kwargs,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
             normalize_images=normalize_images,
         )
+        self.check_observation = ObservationCheck(observation_space)
         self.action_dim = get_action_dim(proposal_space(action_space))
         self.net_arch = [256, 256] if net_arch is None else net_arch
         self.activation_fn = activation_fn
@@ -123,6 +232,15 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
                 self.extract_features(obs, extractor.eval())
             extractor.train()
         return extractor
+
+    @classmethod
+    def check_action_space(cls, action_space: spaces.Space) -> None:
+        """
+        :param action_space: An action space
+        :raises TypeError: if the policy cannot act in spaces of this kind
+        :raises ValueError: if it cannot act in this one
+        """
+        check_action_space(action_space, cls.__name__, argument="action_space")
 
     @property
     def learners(self) -> dict[str, Network]:
@@ -294,36 +412,88 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         :param deterministic: Whether the action must depend on the observation only. This makes no difference to SAVO, which
             does not sample, as TD3 does not.
         :param action_masks: In a discrete space, which items are allowed: (n_items,), or (n_envs, n_items)
-        :return: the model's action and the hidden state
-        :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
+        :return: the model's action and the hidden state, an action of the space's data type within its bounds
+        :raises TypeError: if an observation or a mask is of another type
+        :raises ValueError: if an observation has another shape, holds NaN or an infinite number, or is far beyond its space;
+            if the action is NaN; if there are masks and the space is continuous, their shape is wrong, or one allows nothing
         """
-        with self.update_lock:
-            if action_masks is None:
+        if deterministic is not True and deterministic is not False:
+            check_flag("deterministic", deterministic)
+        n_obs = self.check_observation(observation)
+        if action_masks is None:
+            with self.update_lock:
                 twin = numpy_policy(self)
                 if twin is not None and (actions := twin.predict(observation)) is not None:
                     if self.training:
                         self.set_training_mode(False)
-                    return actions, state
-                return super().predict(observation, state, episode_start, deterministic)
+                else:
+                    actions, state = super().predict(observation, state, episode_start, deterministic)
+            if (square := np.vdot(actions, actions)) != square:
+                raise ValueError(
+                    "the policy's action is NaN: its weights hold NaN or infinite numbers, since its learning went wrong, or "
+                    "the numbers of the observation are too large for float32: normalize them (VecNormalize)."
+                )
+            return actions, state
+        masks = self.masks_to_tensor(action_masks)
+        if len(masks) not in (1, n_obs or 1):
+            raise ValueError(
+                f"action_masks has the shape {np.shape(action_masks)}, but there are {n_obs or 1} observations: it must have "
+                "one row per observation, or be (n_items,)."
+            )
+        with self.update_lock, th.no_grad():
             self.set_training_mode(False)
             obs_tensor, vectorized_env = self.obs_to_tensor(observation)
-            with th.no_grad():
-                items = self._predict(obs_tensor, deterministic, self.masks_to_tensor(action_masks)).cpu().numpy()
-            return (items if vectorized_env else items[0]), state
+            items = self._predict(obs_tensor, deterministic, masks.expand(n_obs or 1, -1)).cpu().numpy()
+        return (items if vectorized_env else items[0]), state
+
+    def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
+        """
+        :param scaled_action: Actions in [-1, 1], (..., *shape of an action)
+        :return: The actions in the units of the action space: of its data type, and within its bounds in spite of rounding
+        """
+        space = cast(spaces.Box, self.action_space)
+        return np.clip(super().unscale_action(scaled_action), space.low, space.high).astype(space.dtype, copy=False)
 
     def masks_to_tensor(self, action_masks: np.ndarray) -> th.Tensor:
         """
-        :param action_masks: Which items are allowed: (n_items,), or (n_envs, n_items)
+        :param action_masks: Which items are allowed: (n_items,), or (n_envs, n_items); bool, or integers 0 and 1
         :return: The masks, (n_envs, n_items)
-        :raises ValueError: if the space is continuous, or the shape is wrong
+        :raises TypeError: if they are of another type
+        :raises ValueError: if the space is continuous, the shape is wrong, an integer is not 0 or 1, or a row allows nothing
         """
-        masks = np.atleast_2d(np.asarray(action_masks, dtype=bool))
-        if self.items is None or masks.ndim != 2 or masks.shape[1] != self.action_space.n:  # type: ignore[attr-defined]
+        given = np.asarray(action_masks)
+        if self.items is None or given.ndim not in (1, 2) or given.shape[-1] != self.action_space.n:  # type: ignore[attr-defined]
             raise ValueError(
-                f"action_masks has the shape {np.shape(action_masks)}, but the action space is {self.action_space}: "
+                f"action_masks has the shape {given.shape}, but the action space is {self.action_space}: "
                 "it must be a discrete one, and the masks (n_items,) or (n_envs, n_items)."
             )
+        if given.dtype.kind not in "biu":
+            raise TypeError(
+                f"action_masks is of the type {given.dtype}: it must be bool, True for an item that is allowed "
+                "(probabilities > 0, say)."
+            )
+        if given.dtype.kind != "b" and not ((given == 0) | (given == 1)).all():
+            raise ValueError(
+                "action_masks holds integers other than 0 and 1: it must be bool, True for an item that is allowed."
+            )
+        masks = np.atleast_2d(given.astype(bool, copy=False))
+        if not (allowed := masks.any(axis=1)).all():
+            raise ValueError(
+                f"action_masks: a row allows none of the {masks.shape[1]} items, row {int(np.argmin(allowed))}: every "
+                "observation must have at least one item that is allowed."
+            )
         return th.as_tensor(masks, device=self.device)
+
+    @classmethod
+    def load(cls, path: str, device: th.device | str = "auto") -> Self:  # type: ignore[override]
+        """
+        :param path: The file that :meth:`save` of the policy wrote
+        :param device: Device to put the policy on; auto: on the GPU if possible
+        :return: The policy
+        :raises ValueError: if there is no such device
+        """
+        check_device("device", device)
+        return super().load(path, device)
 
     def set_training_mode(self, mode: bool) -> None:
         """
@@ -356,9 +526,15 @@ class ActorPolicy(MaximizerPolicy):
     :param layer_norm: Whether to normalize every hidden layer of the actors
     :param init: Initial weights: ``orthogonal``, ``xavier``, ``random`` or ``add`` (§14.7)
     :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
-    :raises ValueError: if ``init`` is unknown
+    :raises TypeError: if an argument has the wrong type, or a space is of the wrong kind
+    :raises ValueError: if an argument is out of its range
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = {
+        "share_features_extractor": check_flag,
+        "layer_norm": check_flag,
+        "init": partial(check_choice, choices=Init),
+    }
     learner_names = ("actor", *MaximizerPolicy.learner_names)
     target_names = ("actor_target", *MaximizerPolicy.target_names)
     actor: ActorNetwork
@@ -375,7 +551,6 @@ class ActorPolicy(MaximizerPolicy):
         init: Init = "orthogonal",
         **kwargs: Any,
     ):
-        check_choice("init", init, Init)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.share_features_extractor = share_features_extractor
         self.critic_kwargs["share_features_extractor"] = share_features_extractor

@@ -14,8 +14,8 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from sb3_savo.actions.spaces import EmbeddedDiscrete
-from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.actions.spaces import MAX_ITEMS, EmbeddedDiscrete
+from sb3_savo.arguments import MAX_SAMPLES, MAX_UNITS, check_choice, check_integer, check_type
 from sb3_savo.envs.pictures import HEATMAP_CELLS, draw_heatmap
 
 CONTEXT_DIM = 4
@@ -254,6 +254,8 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (Gymnasium's attribute)
 
     def __init__(self, landscape: Landscape, action_space: spaces.Box | EmbeddedDiscrete, render_mode: str | None = None):
+        check_type("landscape", landscape, Landscape, "a Landscape")
+        check_type("action_space", action_space, (spaces.Box, EmbeddedDiscrete), "a Box, or an EmbeddedDiscrete")
         check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.landscape = landscape
         self.render_mode = render_mode
@@ -324,8 +326,8 @@ def make_landscape(
     :raises ValueError: if a number is too small, or the landscape or the render mode is unknown
     """
     check_choice("landscape", landscape, LANDSCAPES)
-    check_integer("action_dim", action_dim, low=1)
-    check_integer("n_peaks", n_peaks, low=1)
+    check_integer("action_dim", action_dim, low=1, high=MAX_UNITS)
+    check_integer("n_peaks", n_peaks, low=1, high=MAX_SAMPLES)
     check_integer("landscape_seed", landscape_seed, low=0)
     rng = np.random.default_rng(landscape_seed)
     reward = Peaks(action_dim, n_peaks, rng) if landscape == "peaks" else TEST_FUNCTIONS[landscape](action_dim, rng)
@@ -351,9 +353,9 @@ def make_item_landscape(
     :raises TypeError: if a number is not an integer
     :raises ValueError: if a number is too small, or the render mode is unknown
     """
-    check_integer("n_items", n_items, low=2)
-    check_integer("n_clusters", n_clusters, low=1)
-    check_integer("action_dim", action_dim, low=1)
+    check_integer("n_items", n_items, low=2, high=MAX_ITEMS)
+    check_integer("n_clusters", n_clusters, low=1, high=MAX_SAMPLES)
+    check_integer("action_dim", action_dim, low=1, high=MAX_UNITS)
     check_integer("landscape_seed", landscape_seed, low=0)
     rng = np.random.default_rng(landscape_seed)
     centers = rng.uniform(-0.8, 0.8, (n_clusters, action_dim))

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete
-from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.arguments import MAX_UNITS, check_choice, check_flag, check_integer
 
 # Contents of a cell: a mine of a bottom category 0 … 6 or a top category 7 … 14, nothing, or a wall
 N_BOTTOM, N_CATEGORIES = 7, 15
@@ -72,8 +72,8 @@ class MiningExpedition(gym.Env):
         items_seed: int = 0,
         render_mode: str | None = None,
     ):
-        check_choice("randomize_positions", randomize_positions, (True, False))
-        check_integer("n_noise_dims", n_noise_dims, low=0)
+        check_flag("randomize_positions", randomize_positions)
+        check_integer("n_noise_dims", n_noise_dims, low=0, high=MAX_UNITS)
         check_integer("items_seed", items_seed, low=0)
         check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.randomize_positions = randomize_positions

@@ -5,13 +5,14 @@ In the paper's tasks, these balls are the same for every state and seed.
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
 from sb3_savo.actions.spaces import check_box
+from sb3_savo.arguments import check_flag, check_number, check_type, to_numbers
 
 
 class RestrictedAction(gym.Wrapper):
@@ -33,9 +34,10 @@ class RestrictedAction(gym.Wrapper):
         all dimensions, or an action
     :param invalid_reward: Reward of a step whose action was invalid; None for the reward of the simulated action
     :param exempt_first_step: Whether to simulate the first action of an episode even if it is invalid
-    :raises TypeError: if the action space is not a ``Box`` of floats
+    :raises TypeError: if the action space is not a ``Box`` of floats, or an argument is no number
     :raises ValueError: if the action space is unbounded, the balls have wrong shapes or values, none of them reaches into
-        the unit cube, or ``invalid_action`` is not in the action space
+        the unit cube or they cover all of it, ``invalid_action`` is not in the action space, ``invalid_reward`` is not
+        finite, or ``exempt_first_step`` is neither True nor False
     """
 
     def __init__(
@@ -47,30 +49,42 @@ class RestrictedAction(gym.Wrapper):
         invalid_reward: float | None = None,
         exempt_first_step: bool = False,
     ):
+        check_type("env", env, gym.Env, "an environment of Gymnasium")
         super().__init__(env)
         check_box(env.action_space, type(self).__name__)
-        assert isinstance(env.action_space, spaces.Box)
-        space = env.action_space
+        space = cast(spaces.Box, env.action_space)
         self.low, self.width = space.low.ravel().astype(float), (space.high - space.low).ravel().astype(float)
 
-        self.centers = np.asarray(centers, dtype=float)
+        self.centers = to_numbers("centers", centers)
         if self.centers.ndim != 2 or len(self.centers) == 0 or self.centers.shape[1] != self.low.size:
             raise ValueError(
                 f"centers has the shape {self.centers.shape}: it must be (n_balls, {self.low.size}), "
                 "one column per dimension of the action space."
             )
-        if np.shape(radii) not in ((), (len(self.centers),)):
-            raise ValueError(f"radii has the shape {np.shape(radii)}: it must be one number or ({len(self.centers)},).")
-        self.radii = np.broadcast_to(np.asarray(radii, dtype=float), len(self.centers))
+        given_radii = to_numbers("radii", radii)
+        if given_radii.shape not in ((), (len(self.centers),)):
+            raise ValueError(f"radii has the shape {given_radii.shape}: it must be one number or ({len(self.centers)},).")
+        self.radii = np.broadcast_to(given_radii, len(self.centers))
         if not (np.isfinite(self.centers).all() and np.isfinite(self.radii).all() and (self.radii > 0).all()):
             raise ValueError("centers must be finite, and radii finite and above 0.")
         nearest_in_cube = self.centers.clip(0, 1)
         if not (np.linalg.norm(self.centers - nearest_in_cube, axis=1) < self.radii).any():
             raise ValueError("centers and radii: no ball reaches into the unit cube, so no action would be valid.")
+        if self._covers_everything():
+            raise ValueError(
+                f"centers and radii={radii!r}: the balls cover the whole unit cube, so every action would be valid. The radii "
+                "must be smaller, or use the environment without RestrictedAction."
+            )
 
-        self.invalid_action = np.broadcast_to(np.asarray(invalid_action, dtype=space.dtype), space.shape)
+        given_action = to_numbers("invalid_action", invalid_action)
+        if given_action.shape not in ((), space.shape):
+            raise ValueError(f"invalid_action has the shape {given_action.shape}: it must be one number or {space.shape}.")
+        self.invalid_action = np.broadcast_to(given_action.astype(space.dtype), space.shape)
         if not space.contains(np.array(self.invalid_action)):
             raise ValueError(f"invalid_action={invalid_action!r} is not in the action space {space}.")
+        if invalid_reward is not None:
+            check_number("invalid_reward", invalid_reward, low=-math.inf)
+        check_flag("exempt_first_step", exempt_first_step)
         self.invalid_reward = invalid_reward
         self.exempt_first_step = exempt_first_step
         self._is_first_step = True
@@ -80,11 +94,19 @@ class RestrictedAction(gym.Wrapper):
         :param actions: One action or an array of actions, in the units of the action space, (..., *shape of an action)
         :return: Whether each action is valid, (...)
         """
-        assert self.action_space.shape is not None
         actions = np.asarray(actions, dtype=float)
-        n_leading = actions.ndim - len(self.action_space.shape)
+        n_leading = actions.ndim - len(cast(spaces.Box, self.action_space).shape)
         points = (actions.reshape(*actions.shape[:n_leading], 1, -1) - self.low) / self.width
         return (((points - self.centers) ** 2).sum(axis=-1) < self.radii**2).any(axis=-1)
+
+    def _covers_everything(self) -> bool:
+        """Whether all of many random actions are valid."""
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            points = rng.random((1_000, self.low.size))
+            if not self.is_valid((self.low + points * self.width).reshape(-1, *self.action_space.shape)).all():  # type: ignore[misc]
+                return False
+        return True
 
     def coverage(self, n_samples: int = 100_000, seed: int = 0) -> float:
         """
@@ -142,9 +164,10 @@ def make_restricted(env_id: str, invalid_reward: float | None = None, **kwargs: 
     :param kwargs: Arguments of the task
     :return: The restricted task, without a time limit
     """
+    check_type("env_id", env_id, str, "the ID of one of Gymnasium's tasks")
     env = gym.make(env_id, max_episode_steps=-1, disable_env_checker=True, **kwargs)
-    assert isinstance(env.action_space, spaces.Box)
-    centers, radius = paper_balls(env.action_space.shape[0])
+    check_box(env.action_space, "RestrictedAction", argument=f"env_id={env_id!r}")
+    centers, radius = paper_balls(cast(spaces.Box, env.action_space).shape[0])
     is_pendulum = "Pendulum" in env_id
     return RestrictedAction(
         env,

@@ -1,5 +1,6 @@
 """SAVO's policy: the chain of actors that proposes, and the surrogates that its later actors ascend."""
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch as th
@@ -8,7 +9,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_savo.acceleration import has_numpy_twin
-from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.arguments import MAX_NETWORKS, MAX_UNITS, Check, check_choice, check_flag, check_integer
 from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Pool, Summarizer
@@ -16,6 +17,15 @@ from sb3_savo.savo.surrogates import Surrogates
 
 Surrogate = Literal["approximate", "exact", "hybrid", None]
 LEARNED_SURROGATES = ("approximate", "hybrid")
+
+# Of the arguments that a policy and its algorithm share
+CHAIN_CHECKS: dict[str, Check] = {
+    "n_actors": partial(check_integer, low=1, high=MAX_NETWORKS),
+    "summarizer": partial(check_choice, choices=Summarizer),
+    "modulation": partial(check_choice, choices=Modulation),
+    "condition_on_previous": check_flag,
+    "joint_action": check_flag,
+}
 
 
 class ChainPolicy(ActorPolicy):
@@ -33,9 +43,15 @@ class ChainPolicy(ActorPolicy):
     :param pool: The DeepSet's pooling, ``mean`` or ``max``
     :param summary_dim: Size of the summary of the earlier actions, at least 1
     :param kwargs: The arguments of all our policies with actors, see :class:`ActorPolicy`
-    :raises ValueError: if ``pool`` or ``summary_dim`` is out of its range
+    :raises TypeError: if an argument has the wrong type, or a space is of the wrong kind
+    :raises ValueError: if an argument is out of its range
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = {
+        **CHAIN_CHECKS,
+        "pool": partial(check_choice, choices=Pool),
+        "summary_dim": partial(check_integer, low=1, high=MAX_UNITS),
+    }
     chain_class: ClassVar[type[ActorChain]] = ActorChain
     actor: ActorChain
     actor_target: ActorChain
@@ -55,8 +71,6 @@ class ChainPolicy(ActorPolicy):
         summary_dim: int = 16,
         **kwargs: Any,
     ):
-        check_choice("pool", pool, Pool)
-        check_integer("summary_dim", summary_dim, low=1)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.n_actors = n_actors
         self.summarizer = summarizer
@@ -93,6 +107,7 @@ class SAVOPolicy(ChainPolicy):
         large as critics (``net_arch``), and share the features extractor if critics do (``share_features_extractor``).
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = {"surrogate": partial(check_choice, choices=Surrogate)}
     learner_names = (*ChainPolicy.learner_names, "surrogates")
     surrogates: Surrogates | None
 

@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch.nn import functional as F
 
-from sb3_savo.arguments import Check, check_choice, check_flag, check_integer, check_number
+from sb3_savo.arguments import Check, check_choice, check_number
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.buffers import Batch
 from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
@@ -16,6 +16,7 @@ from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Summarizer
 from sb3_savo.networks.stacked import Init
 from sb3_savo.savo.policies import (
+    CHAIN_CHECKS,
     LEARNED_SURROGATES,
     CnnPolicy,
     MlpPolicy,
@@ -64,12 +65,8 @@ class SAVO(MaximizerAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     argument_checks: ClassVar[dict[str, Check]] = {
-        "n_actors": partial(check_integer, low=1),
+        **CHAIN_CHECKS,
         "surrogate": partial(check_choice, choices=Surrogate),
-        "summarizer": partial(check_choice, choices=Summarizer),
-        "modulation": partial(check_choice, choices=Modulation),
-        "condition_on_previous": check_flag,
-        "joint_action": check_flag,
         "init": partial(check_choice, choices=Init),
         "saturation_penalty": check_number,
     }

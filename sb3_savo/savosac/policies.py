@@ -1,6 +1,6 @@
 """SAVOSAC's policy: a chain of stochastic actors, and the choice between their proposals by the soft Q (paper, §17)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch as th
 from gymnasium import spaces
@@ -8,6 +8,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import pick
+from sb3_savo.actions.spaces import check_box
+from sb3_savo.arguments import Check, check_number
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.squashed_gaussian import entropy, gaussian
 from sb3_savo.savo.policies import ChainPolicy
@@ -38,6 +40,7 @@ class SAVOSACPolicy(ChainPolicy):
     :param kwargs: The arguments of :class:`ChainPolicy`
     """
 
+    argument_checks: ClassVar[dict[str, Check]] = {"ent_coef": check_number}
     target_names = ("critic_target",)
     chain_class = StochasticChain
     actor: StochasticChain
@@ -56,6 +59,10 @@ class SAVOSACPolicy(ChainPolicy):
         super().__init__(observation_space, action_space, lr_schedule, layer_norm=layer_norm, **kwargs)
         self.register_buffer("ent_coef", th.full((1,), ent_coef))
         self._build(lr_schedule)
+
+    @classmethod
+    def check_action_space(cls, action_space: spaces.Space) -> None:
+        check_box(action_space, cls.__name__, argument="action_space")
 
     def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
         return None if target else super().shared_extractor()

@@ -10,12 +10,13 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import polyak_update
 
 from sb3_savo.actions.spaces import check_box
-from sb3_savo.arguments import Check, check_choice, check_flag, check_integer, check_number
+from sb3_savo.arguments import Check, check_integer, check_number
 from sb3_savo.common.arguments import MaximizerArguments, OffPolicyArguments, SearchRange
 from sb3_savo.common.buffers import Batch
 from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm, choice_metrics
 from sb3_savo.networks.conditioning import Modulation, Summarizer
 from sb3_savo.networks.squashed_gaussian import gaussian, log_prob
+from sb3_savo.savo.policies import CHAIN_CHECKS
 from sb3_savo.savosac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SAVOSACPolicy
 
 
@@ -45,6 +46,16 @@ def check_target_entropy(name: str, value: Any) -> None:
     """
     if value != "auto":
         check_number(name, value, low=-math.inf)
+
+
+def check_no_sde(name: str, value: Any) -> None:
+    """
+    :param name: The argument
+    :param value: SB3's switch of state-dependent exploration
+    :raises ValueError: if it is not False
+    """
+    if value is not False:
+        raise ValueError(f"{name}={value!r} is not supported by SAVOSAC: it must be False.")
 
 
 def initial_ent_coef(ent_coef: str | float) -> float:
@@ -90,13 +101,11 @@ class SAVOSAC(MaximizerAlgorithm):
         "MultiInputPolicy": MultiInputPolicy,
     }
     argument_checks: ClassVar[dict[str, Check]] = {
-        "n_actors": partial(check_integer, low=1),
-        "summarizer": partial(check_choice, choices=Summarizer),
-        "modulation": partial(check_choice, choices=Modulation),
-        "condition_on_previous": check_flag,
+        **{name: check for name, check in CHAIN_CHECKS.items() if name != "joint_action"},
         "ent_coef": check_ent_coef,
         "target_update_interval": partial(check_integer, low=1),
         "target_entropy": check_target_entropy,
+        "use_sde": check_no_sde,
     }
     search_space: ClassVar[dict[str, SearchRange]] = {"n_actors": (2, 10)}
     # SAC explores and smooths by sampling its actors
@@ -125,8 +134,6 @@ class SAVOSAC(MaximizerAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Unpack[OffPolicyArguments],
     ):
-        if use_sde:
-            raise ValueError(f"use_sde={use_sde!r} is not supported by SAVOSAC: it must be False.")
         super().__init__(
             policy,
             env,

@@ -97,7 +97,8 @@ class RecSimData(gym.Env):
         self.render_mode = render_mode
         embeddings, splits = load_splits(dataset, data_dir, split_seed)
         self.click_model, self.profiles, _ = splits[split]
-        self.action_space = EmbeddedDiscrete(embeddings)
+        # Movies that only users of the other split have rated differ in their genres alone
+        self.action_space = EmbeddedDiscrete(embeddings, allow_duplicates=True)
         self.observation_space = spaces.Box(-1.0, 1.0, ((N_LAST_CLICKS + 1) * EMBEDDING_DIM,), np.float32)
         self._obs = np.zeros(self.observation_space.shape, dtype=np.float32)
         self._clicked: list[int] = []

@@ -9,8 +9,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_savo.actions.spaces import EmbeddedDiscrete
-from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.actions.spaces import MAX_ITEMS, EmbeddedDiscrete
+from sb3_savo.arguments import MAX_UNITS, check_choice, check_integer
 from sb3_savo.envs.pictures import draw_bars
 from sb3_savo.envs.recsim.users import N_CATEGORIES, USER_MODELS, make_catalogue
 
@@ -65,10 +65,10 @@ class RecSim(gym.Env):
         n_noise_dims: int = 15,
         render_mode: str | None = None,
     ):
-        check_integer("n_items", n_items, low=2)
+        check_integer("n_items", n_items, low=2, high=MAX_ITEMS)
         check_choice("user_model", user_model, tuple(USER_MODELS))
         check_integer("items_seed", items_seed, low=0)
-        check_integer("n_noise_dims", n_noise_dims, low=0)
+        check_integer("n_noise_dims", n_noise_dims, low=0, high=MAX_UNITS)
         check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.render_mode = render_mode
         self.catalogue = make_catalogue(n_items, items_seed, n_noise_dims)

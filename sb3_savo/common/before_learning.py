@@ -1,0 +1,153 @@
+"""What is checked before the first step of a run: the arguments of ``learn``, its callbacks, and whether it can learn."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EventCallback
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+
+from sb3_savo.actions.spaces import describe_difference
+from sb3_savo.arguments import check_flag, check_integer, check_number, check_type
+from sb3_savo.common.environments import have_equal_shapes
+
+
+def check_learn_arguments(
+    total_timesteps: Any,
+    callback: Any,
+    log_interval: Any,
+    tb_log_name: Any,
+    reset_num_timesteps: Any,
+    progress_bar: Any,
+) -> None:
+    """
+    The arguments of ``learn``.
+
+    :raises TypeError: if one has the wrong type
+    :raises ValueError: if one is out of its range
+    """
+    check_number("total_timesteps", total_timesteps)
+    if total_timesteps != int(total_timesteps):
+        raise ValueError(f"total_timesteps={total_timesteps!r} is not whole: it must be a number of environment steps.")
+    check_callback(callback)
+    if log_interval is not None:
+        check_integer("log_interval", log_interval, low=1)
+    if tb_log_name is not None:
+        check_type("tb_log_name", tb_log_name, str, "a name, or None")
+    check_flag("reset_num_timesteps", reset_num_timesteps)
+    check_flag("progress_bar", progress_bar)
+
+
+def check_callback(callback: Any) -> None:
+    """
+    :param callback: A callback of SB3, several, or a function
+    :raises TypeError: if it is none of them
+    """
+    if isinstance(callback, list):
+        for part in callback:
+            check_type("callback", part, BaseCallback, "an instance of BaseCallback, as all in a list of callbacks")
+    elif isinstance(callback, type):
+        raise TypeError(f"callback={callback!r} is a class: it must be an instance of it, {callback.__name__}(…).")
+    elif callback is not None and not isinstance(callback, BaseCallback) and not callable(callback):
+        raise TypeError(
+            f"callback={callback!r} is a {type(callback).__name__}: it must be a BaseCallback, a list of them, "
+            "a function or None."
+        )
+
+
+def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
+    """:return: A callback and all callbacks in it"""
+    if isinstance(callback, (list, CallbackList)):
+        for part in callback if isinstance(callback, list) else callback.callbacks:
+            yield from callbacks_in(part)
+    elif isinstance(callback, BaseCallback):
+        yield callback
+        if isinstance(callback, EventCallback):
+            yield from callbacks_in(callback.callback)
+
+
+def check_evaluation(callback: Any, model: OffPolicyAlgorithm) -> None:
+    """
+    :param callback: The callbacks of a run
+    :param model: The model that learns
+    :raises ValueError: if it is to be evaluated in an environment with other actions or observations
+    """
+    for part in callbacks_in(callback):
+        if not isinstance(part, EvalCallback):
+            continue
+        evaluated, own = part.eval_env.action_space, model.action_space
+        if evaluated != own:
+            raise ValueError(
+                f"callback: the eval_env of EvalCallback has the action space {evaluated}, and the model's is {own}: "
+                f"{describe_difference(own, evaluated)}. Both must be the same."
+            )
+        evaluated, own = part.eval_env.observation_space, model.observation_space
+        # Of images the channels may come first or last
+        if len(own.shape or ()) != 3 and not have_equal_shapes(own, evaluated):
+            raise ValueError(
+                f"callback: the eval_env of EvalCallback has the observation space {evaluated}, and the model's is {own}: "
+                f"{describe_difference(own, evaluated)}. Both must be the same."
+            )
+
+
+def warn_of_no_gradient_step(model: OffPolicyAlgorithm, total_timesteps: int, reset_num_timesteps: bool) -> None:
+    """
+    Warn if the run ends before learning begins.
+
+    :param model: The model that is to learn
+    :param total_timesteps: Environment steps of this run
+    :param reset_num_timesteps: Whether steps are counted from 0
+    """
+    start = 0 if reset_num_timesteps else model.num_timesteps
+    train_freq: Any = model.train_freq
+    rollout = train_freq.frequency * model.n_envs if train_freq.unit == TrainFrequencyUnit.STEP else 1
+    end = start + math.ceil(total_timesteps / rollout) * rollout
+    if 0 < total_timesteps and end <= model.learning_starts and model.gradient_steps != 0:
+        warnings.warn(
+            f"total_timesteps={total_timesteps} and learning_starts={model.learning_starts}: this run makes no gradient step, "
+            f"since it ends after {end} environment steps, all of them random actions. For a run that learns, learning_starts "
+            "must be smaller, or total_timesteps larger.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_empty_replay_buffer(model: OffPolicyAlgorithm, reset_num_timesteps: bool) -> None:
+    """
+    Warn if a run continues without what it has collected.
+
+    :param model: The model that is to learn
+    :param reset_num_timesteps: Whether steps are counted from 0
+    """
+    buffer = model.replay_buffer
+    if not reset_num_timesteps and model.num_timesteps > 0 and buffer is not None and buffer.size() == 0:
+        warnings.warn(
+            f"reset_num_timesteps=False continues after {model.num_timesteps} environment steps, but the replay buffer is "
+            "empty, since save() does not save it. For the same learning as without a break, call "
+            "model.save_replay_buffer(path) after save(), and model.load_replay_buffer(path) after load().",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_action_noise(action_noise: ActionNoise | None, action_dim: int, n_envs: int) -> None:
+    """
+    :param action_noise: Noise on the chosen actions
+    :param action_dim: Number of dimensions of an action
+    :param n_envs: Number of environments
+    :raises ValueError: if the noise has another number of dimensions, or is for another number of environments
+    """
+    noise: Any = action_noise
+    if isinstance(noise, VectorizedActionNoise):
+        if noise.n_envs != n_envs:
+            raise ValueError(f"action_noise={noise!r} is for {noise.n_envs} environments: it must be for {n_envs}.")
+        noise = noise.base_noise
+    size = np.size(getattr(noise, "_mu", 0.0))  # SB3's kinds keep their mean there
+    if size not in (1, action_dim):
+        raise ValueError(
+            f"action_noise={action_noise!r} has {size} dimensions: it must have {action_dim}, as the actions have."
+        )

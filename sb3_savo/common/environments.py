@@ -1,0 +1,112 @@
+"""Is this the environment that the model needs? Its spaces, those of its copies, and those that the model was made for."""
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, describe_difference
+from sb3_savo.arguments import check_type
+from sb3_savo.common.observations import check_observation_space
+
+
+def make_env(env: GymEnv | str, verbose: int) -> GymEnv:
+    """
+    :param env: An environment, or the ID of one
+    :param verbose: Verbosity level: 1 for a message where an environment is made
+    :return: The environment
+    :raises TypeError: if it is no environment
+    :raises ValueError: if there is no environment of this ID
+    """
+    check_type("env", env, (str, gym.Env, VecEnv), "an environment of Gymnasium, its ID, or a VecEnv")
+    try:
+        return maybe_make_env(env, verbose)
+    except gym.error.Error as error:
+        raise ValueError(f"env={env!r} cannot be made: it must be the ID of a registered environment: {error}") from error
+
+
+def check_env(env: GymEnv, algorithm: str) -> None:
+    """
+    :param env: An environment
+    :param algorithm: Name of the algorithm that is to act in it
+    :raises TypeError: if a space is of the wrong kind
+    :raises ValueError: if a space has the wrong bounds, or the environments of a ``VecEnv`` have different spaces
+    """
+    check_action_space(env.action_space, algorithm)
+    check_observation_space(env.observation_space, algorithm)
+    if isinstance(env, VecEnv):
+        check_equal_spaces(env)
+
+
+def check_equal_spaces(env: VecEnv) -> None:
+    """
+    :param env: Several environments, of which a ``VecEnv`` shows the first one's spaces only
+    :raises ValueError: if their action spaces or the shapes of their observations differ
+    """
+    copies = env.unwrapped
+    if not isinstance(copies, (DummyVecEnv, SubprocVecEnv)):
+        return
+    for index in range(1, env.num_envs):
+        action_space = copies.get_attr("action_space", indices=[index])[0]
+        if action_space != copies.action_space:
+            raise ValueError(
+                f"env: the action space of environment {index} is not that of environment 0: "
+                f"{describe_difference(copies.action_space, action_space)}. All environments of a VecEnv must have one action "
+                "space: make it once, and give it to all of them."
+            )
+        observation_space = copies.get_attr("observation_space", indices=[index])[0]
+        if not have_equal_shapes(copies.observation_space, observation_space):
+            raise ValueError(
+                f"env: the observation space of environment {index} is not that of environment 0: "
+                f"{describe_difference(copies.observation_space, observation_space)}. All environments of a VecEnv must have "
+                "one observation space."
+            )
+
+
+def have_equal_shapes(first: spaces.Space, second: spaces.Space) -> bool:
+    """:return: Whether the observations of two spaces have the same parts, shapes and data types"""
+    if isinstance(first, spaces.Dict) and isinstance(second, spaces.Dict):
+        return first.keys() == second.keys() and all(have_equal_shapes(first[key], second[key]) for key in first)
+    return type(first) is type(second) and (first.shape, first.dtype) == (second.shape, second.dtype)
+
+
+def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_space: spaces.Space, algorithm: str) -> None:
+    """
+    :param env: An environment that a model is to act in
+    :param observation_space: The model's observation space
+    :param action_space: The model's action space
+    :param algorithm: Name of the model's class
+    :raises ValueError: if the environment has other spaces; it says in what they differ, and what to do
+    """
+    given = env.action_space
+    if given != action_space:
+        if isinstance(action_space, EmbeddedDiscrete) and isinstance(given, spaces.Discrete) and not embedded(given):
+            raise ValueError(
+                f"Action spaces do not match: that of env, {given}, has no embeddings, and that of the model is "
+                f"{action_space}. Wrap the environment as for training: ActionEmbedding(env, embeddings). The embeddings are "
+                f"saved with the model: {algorithm}.load(path).action_space.embeddings."
+            )
+        remedy = ""
+        if isinstance(action_space, EmbeddedDiscrete) and embedded(given):
+            remedy = (
+                " If the model is to act on the new items, and embeddings mean the same as in training, load it by "
+                f'{algorithm}.load(path, env=env, custom_objects={{"action_space": env.action_space}}).'
+            )
+        raise ValueError(
+            f"Action spaces do not match: that of env, {given}, is not that of the model, {action_space}: "
+            f"{describe_difference(action_space, given)}.{remedy}"
+        )
+    if env.observation_space != observation_space:
+        raise ValueError(
+            f"Observation spaces do not match: that of env, {env.observation_space}, is not that of the model, "
+            f"{observation_space}: {describe_difference(observation_space, env.observation_space)}."
+        )
+    check_equal_spaces(env)
+
+
+def embedded(space: Any) -> bool:
+    """:return: Whether its actions are items with embeddings"""
+    return isinstance(space, EmbeddedDiscrete)

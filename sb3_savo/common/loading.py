@@ -1,0 +1,175 @@
+"""Loading a model from a zip: what was read passes the checks of the constructor, and errors name the file."""
+
+import inspect
+import pickle
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr, recursive_setattr
+
+from sb3_savo.actions.spaces import EmbeddedDiscrete, describe_difference, proposal_space
+from sb3_savo.arguments import InheritedArguments, check_names
+from sb3_savo.common.buffers import CandidateStorage
+
+# Arguments of ``load`` itself, or of nothing that it could change
+NOT_CHANGED_BY_LOAD = {"policy", "env", "device", "_init_setup_model"}
+# SB3 keeps it under another name than its argument's
+SAVED_AS = {"stats_window_size": "_stats_window_size"}
+
+DAMAGED = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
+
+
+def read_zip(
+    path: Any, device: th.device | str, custom_objects: dict[str, Any] | None, print_system_info: bool
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
+    """
+    :param path: See SB3's ``load``, as for the others
+    :param device: Where to put the tensors
+    :param custom_objects: Objects that replace those in the zip
+    :param print_system_info: Whether to print where it was saved
+    :return: The attributes of the saved model, the states of its networks and optimizers, and its other tensors
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: if the file is damaged or holds no model
+    """
+    try:
+        data, states, variables = load_from_zip_file(
+            path, device=device, custom_objects=custom_objects, print_system_info=print_system_info
+        )
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except DAMAGED as error:
+        raise ValueError(
+            f"path={str(path)!r} is damaged or cut off, or no zip that save() wrote. It must be a complete copy of such a "
+            f"file: {type(error).__name__}: {error}"
+        ) from error
+    missing = [name for name in ("policy_class", "observation_space", "action_space") if name not in (data or {})]
+    if data is None or missing or not states:
+        raise ValueError(
+            f"path={str(path)!r} holds no model: {', '.join(missing) or 'its weights'} are missing. The file is cut off, or "
+            "no zip that save() wrote. It must be a complete copy of such a file."
+        )
+    return data, states, variables
+
+
+def check_settings(cls: type[InheritedArguments], settings: Mapping[str, Any]) -> None:
+    """
+    :param cls: A class
+    :param settings: Attributes of an instance
+    :raises TypeError: if an attribute that is an argument has the wrong type
+    :raises ValueError: if it is out of its range
+    """
+    for name, check in cls.argument_checks.items():
+        if (attribute := SAVED_AS.get(name, name)) in settings:
+            check(name, settings[attribute])
+
+
+def check_changes(cls: type[InheritedArguments], changes: Mapping[str, Any], policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param cls: A class
+    :param changes: The arguments that ``load`` is to change, by name
+    :param policy_kwargs: The saved model's
+    :return: The attributes to change, by name
+    :raises TypeError: if an argument is unknown or of the wrong type
+    :raises ValueError: if it is out of its range, or would change the networks
+    """
+    parameters = inspect.signature(cls).parameters
+    check_names(f"{cls.__name__}.load", changes, parameters.keys() - NOT_CHANGED_BY_LOAD)
+    attributes = {SAVED_AS.get(name, name): value for name, value in changes.items()}
+    check_settings(cls, attributes)
+    # What the constructor makes of None
+    replaced = {"batch_size": 256, "replay_buffer_kwargs": {}, "policy_kwargs": {}}
+    attributes = {name: replaced[name] if value is None and name in replaced else value for name, value in attributes.items()}
+    if attributes.get("policy_kwargs", policy_kwargs) != policy_kwargs:
+        raise ValueError(
+            f"policy_kwargs={changes['policy_kwargs']!r} are not those of the saved model: they must be {policy_kwargs!r}, "
+            "since they shape its networks."
+        )
+    return attributes
+
+
+def restore(model: BaseAlgorithm, states: dict[str, Any], variables: dict[str, Any] | None) -> None:
+    """
+    :param model: A new model
+    :param states: The states of networks and optimizers
+    :param variables: Other tensors
+    :raises ValueError: if a state is missing or unknown, or does not fit
+    """
+    wanted = set(model._get_torch_save_params()[0])
+    if missing := wanted - states.keys():
+        raise ValueError(
+            f"{', '.join(f'{name}.pth' for name in sorted(missing))} is missing: it must be in a zip of this model."
+        )
+    if unknown := states.keys() - wanted:
+        raise ValueError(
+            f"{', '.join(f'{name}.pth' for name in sorted(unknown))} is not a part of {type(model).__name__} with these "
+            "arguments: it must be a zip that this class saved."
+        )
+    for name, state in states.items():
+        part = recursive_getattr(model, name)
+        try:
+            part.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{name}.pth does not fit the model that the arguments describe: {error}. The zip and the arguments of load "
+                "must have the sizes of the networks that were saved."
+            ) from error
+        if isinstance(part, th.optim.Optimizer):
+            check_optimizer_state(name, part)
+    for name, value in (variables or {}).items():
+        if value is not None:
+            recursive_setattr(model, f"{name}.data", value.data)
+
+
+def check_optimizer_state(name: str, optimizer: th.optim.Optimizer) -> None:
+    """
+    :param name: Its name
+    :param optimizer: An optimizer, which takes any state
+    :raises ValueError: if a moment of its parameters has another size than they have
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, th.Tensor) and value.dim() == parameter.dim() and value.shape != parameter.shape:
+                raise ValueError(
+                    f"{name}.pth does not fit the model: {key} has the shape {tuple(value.shape)}, and must have "
+                    f"{tuple(parameter.shape)}."
+                )
+
+
+def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm) -> None:
+    """
+    :param buffer: A replay buffer that was read
+    :param model: The model that is to learn from it
+    :raises ValueError: if it was filled in another environment, or in another number of environments
+    """
+    if buffer.n_envs != model.n_envs:
+        raise ValueError(
+            f"the replay buffer is of {buffer.n_envs} environments, and the model is for {model.n_envs}: it must be loaded "
+            f"into a model with as many, {type(model).__name__}.load(…, env=env)."
+        )
+    if buffer.observation_space != model.observation_space:
+        raise ValueError(
+            "the replay buffer is of another environment, whose observation space is not that of the model: "
+            f"{describe_difference(model.observation_space, buffer.observation_space)}."
+        )
+    space = model.action_space
+    if not isinstance(buffer, CandidateStorage):
+        if buffer.action_space != space:
+            raise ValueError(
+                "the replay buffer is of another environment, whose action space is not that of the model: "
+                f"{describe_difference(space, buffer.action_space)}."
+            )
+        return
+    found = buffer.candidate_dim, buffer.n_items
+    own = get_action_dim(proposal_space(space)), int(space.n) if isinstance(space, EmbeddedDiscrete) else 0
+    if found != own:
+        raise ValueError(
+            f"the replay buffer is of another environment: its actions have {found[0]} dimensions and {found[1]} items, and "
+            f"must have {own[0]} and {own[1]}."
+        )
