@@ -20,8 +20,8 @@ COMPILER_SECONDS = 600.0
 
 def compile_package(graph: Path, package: Path, options: dict[str, Any]) -> None:
     """
-    Compile a graph in a process of its own, which leaves files in the folder of the package only. It and the C++ compilers that
-    it starts end with this function, and with this process.
+    Compile a graph in a process of its own, which leaves files in the folder of the package only. That process and the C++
+    compilers that it starts end with this function, and with this process.
 
     :param graph: The file of an exported graph
     :param package: Where to write the compiled graph, in a folder that is the user's own
