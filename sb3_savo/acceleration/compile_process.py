@@ -1,21 +1,103 @@
-"""The process that compiles a traced graph: ``python compile_process.py GRAPH.pt2 COMPILED.pt2 OPTIONS``."""
+"""
+The process that compiles a traced graph, and the wait for it.
+
+It runs this file: ``python compile_process.py PARENT GRAPH.pt2 PACKAGE.pt2 OPTIONS``. torch is imported after the process has
+begun to watch its parent.
+"""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
 
-import torch as th
-
-import sb3_savo.actions.nearest  # noqa: F401 (whose operator the graph may hold)
+COMPILER_SECONDS = 600.0
 
 
-def main(graph_path: str, package_path: str, options: str) -> None:
+def compile_package(graph: Path, package: Path, options: dict[str, Any]) -> None:
     """
-    :param graph_path: The file of an exported graph
-    :param package_path: Where to write the compiled graph
+    Compile a graph in a process of its own, which leaves files in the folder of the package only. That process and the C++
+    compilers that it starts end with this function, and with this process.
+
+    :param graph: The file of an exported graph
+    :param package: Where to write the compiled graph, in a folder that is the user's own
+    :param options: Options of torch's inductor
+    :raises RuntimeError: if it cannot be compiled, or takes longer than ``COMPILER_SECONDS``
+    """
+    folder = package.parent
+    command = [sys.executable, "-W", "ignore", __file__, str(os.getpid()), str(graph), str(package), json.dumps(options)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        # Inductor loads code from its cache, which by default is a folder that another user may have made
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TMPDIR": str(folder),
+        # No pool of processes
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    }
+    errors = folder / "errors.txt"
+    with errors.open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        process.wait(COMPILER_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"the compiler did not end within {COMPILER_SECONDS:.0f} seconds") from None
+    finally:
+        kill_group(process)
+    if process.returncode != 0:
+        last_line = errors.read_text(errors="replace").strip().rpartition("\n")[2]
+        raise RuntimeError(last_line or f"the compiler ended with exit code {process.returncode}")
+
+
+def kill_group(leader: subprocess.Popen) -> None:
+    """
+    :param leader: A process that was started in a session of its own; it and its children are killed, if they still run
+    """
+    try:
+        os.killpg(leader.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    leader.wait()
+
+
+def end_with(parent: int) -> None:
+    """
+    Kill this process and its children when its parent has ended, also by SIGKILL.
+
+    :param parent: The parent's process number
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    # Where native code hangs and holds Python's lock, no thread runs, but the alarm ends this process
+    signal.alarm(int(COMPILER_SECONDS) + 60)
+
+
+def main(parent: str, graph: str, package: str, options: str) -> None:
+    """
+    :param parent: The process that waits for the package
+    :param graph: The file of an exported graph
+    :param package: Where to write the compiled graph
     :param options: Options of torch's inductor, in JSON
     """
-    exported = th.export.load(graph_path)
-    th._inductor.aoti_compile_and_package(exported, package_path=package_path, inductor_configs=json.loads(options))
+    end_with(int(parent))
+
+    import torch as th
+
+    import sb3_savo.actions.nearest  # noqa: F401 (whose operator the graph may hold)
+
+    exported = th.export.load(graph)
+    th._inductor.aoti_compile_and_package(exported, package_path=package, inductor_configs=json.loads(options))
 
 
 if __name__ == "__main__":

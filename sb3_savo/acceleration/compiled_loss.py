@@ -1,12 +1,12 @@
 """A loss and its gradient as one pure function of parameters and batch, traced in a fork and compiled ahead of time."""
 
 import hashlib
-import json
 import os
-import subprocess
+import shutil
 import sys
-import tempfile
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from sb3_savo.acceleration import compile_process
+from sb3_savo.acceleration.compile_process import compile_package
 from sb3_savo.acceleration.fork import run_in_fork
+from sb3_savo.acceleration.package_cache import PackageCache, packages_folder
 from sb3_savo.networks.parameter_vector import ParameterVector
 
 # A loss and what to log, of one batch or more
@@ -25,6 +26,10 @@ Loss = Callable[..., tuple[th.Tensor, dict[str, th.Tensor]]]
 Graph = Callable[[list[th.Tensor]], list[th.Tensor]]
 
 GPU_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "fallback_random": True}
+# The first folder in every package
+ARCHIVE = "sb3_savo"
+# One thread at a time loads a package and looks where it was unpacked
+LOADING = threading.Lock()
 
 
 class FunctionalLoss(nn.Module):
@@ -169,7 +174,7 @@ def compile_in_process(function: Callable[..., Any], args: tuple[Any, ...]) -> t
 def compile_ahead_of_time(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Graph, Any]:
     """
     Compile for the processor, in separate processes, so that the compiler's memory is freed when they end. Compiled graphs are
-    kept in torch's cache (``TORCHINDUCTOR_CACHE_DIR``).
+    kept in a folder of the user's own.
 
     :param function: As for :func:`trace`
     :param args: Example arguments
@@ -177,46 +182,84 @@ def compile_ahead_of_time(function: Callable[..., Any], args: tuple[Any, ...]) -
         of each output
     :raises RuntimeError: if it cannot be compiled
     """
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
     options: dict[str, Any] = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
-    packages = Path(cache_dir(), "sb3_savo")
-    packages.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=packages) as folder:
-        exported, compiled = f"{folder}/graph.pt2", f"{folder}/compiled.pt2"
-        name, indices = run_in_fork(partial(export, function, args, options, packages, exported))
-        package = packages / name
+    cache = PackageCache(packages_folder())
+    with cache.work_folder() as folder:
+        # The package's name is the first folder in it; see :func:`load`
+        graph, package = folder / "graph.pt2", folder / f"{ARCHIVE}.pt2"
+        key, indices = run_in_fork(partial(export, function, args, options, cache, graph, package))
         if not package.exists():
-            command = [sys.executable, "-W", "ignore", compile_process.__file__, exported, compiled, json.dumps(options)]
-            paths = os.pathsep.join(path for path in sys.path if path)
-            done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
-            if done.returncode != 0:
-                raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
-            os.replace(compiled, package)
-    # torch._inductor.aoti_load_package would import the compiler
-    return th._C._aoti.AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run, indices
+            compile_package(graph, package, options)
+            cache.store(key, package)
+        return load(package), indices
+
+
+def load(package: Path) -> Graph:
+    """
+    :param package: A compiled graph, which nobody else can have written
+    :return: The compiled function
+    """
+    with LOADING:
+        # torch._inductor.aoti_load_package would import the compiler
+        loader = th._C._aoti.AOTIModelPackageLoader(str(package), "model", True, 1, -1)
+        # torch has unpacked the library into a temporary folder, which a kill would leave behind. It stays mapped without.
+        if sys.platform.startswith("linux"):
+            for line in Path("/proc/self/maps").read_text().splitlines():
+                if line.endswith(".so") and f"/{ARCHIVE}/data/aotinductor/" in line:
+                    root, _, _ = line[line.index("/") :].rpartition(f"/{ARCHIVE}/data/")
+                    shutil.rmtree(Path(root, ARCHIVE), ignore_errors=True)
+                    with suppress(OSError):
+                        os.rmdir(root)
+    return loader.boxed_run
 
 
 def export(
-    function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any], packages: Path, path: str
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    cache: PackageCache,
+    graph_path: Path,
+    package_path: Path,
 ) -> tuple[str, Any]:
     """
-    Trace a function, and write its graph to a file unless it was compiled before.
+    Trace a function, and get the package of its graph if it was compiled before; otherwise write the graph to a file.
 
     :param function: As for :func:`trace`
     :param args: Example arguments
     :param options: Options of the compiler
-    :param packages: The folder of compiled graphs
-    :param path: Where to write the graph
-    :return: The compiled graph's name in the folder, which is a checksum of all that it depends on; and, in the structure of
+    :param cache: Compiled graphs
+    :param graph_path: Where to write the graph
+    :param package_path: Where to copy the package to
+    :return: The graph's key in the cache, which is a checksum of all that the package depends on; and, in the structure of
         the original result, the index of each output
+    :raises RuntimeError: if there is no C++ compiler
     """
+    check_compiler()
     graph, indices = trace(function, args)
     inputs = tensors_in(args)
     shapes = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in inputs]
     constants = [(name, tensor.tolist()) for name, tensor in graph.named_buffers()]
     ingredients = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
-    name = f"{hashlib.sha256(repr(ingredients).encode()).hexdigest()}.pt2"
-    if not (packages / name).exists():
-        th.export.save(th.export.export(graph, tuple(inputs)), path)
-    return name, indices
+    key = hashlib.sha256(repr(ingredients).encode()).hexdigest()
+    if not cache.fetch(key, package_path):
+        th.export.save(th.export.export(graph, tuple(inputs)), graph_path)
+    return key, indices
+
+
+def check_compiler() -> None:
+    """
+    Tracing takes a minute or more, so ask first.
+
+    :raises RuntimeError: if the C++ compiler that torch's inductor calls does not run
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError):
+        name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        raise RuntimeError(
+            f"the C++ compiler {name!r} was not found or does not run: install g++ (for example by apt install g++), "
+            "or set CXX to a C++ compiler."
+        ) from None

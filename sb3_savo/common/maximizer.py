@@ -4,6 +4,7 @@ import inspect
 import io
 import math
 import pathlib
+import warnings
 from collections.abc import Generator, Iterator
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -18,7 +19,7 @@ from stable_baselines3.common.utils import FloatSchedule, get_system_info, updat
 from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
-from sb3_savo.acceleration import keep_freed_memory
+from sb3_savo.acceleration import has_bfloat16_hardware, keep_freed_memory
 from sb3_savo.actions.nearest import ApproximateNearestItems, Nearest
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.arguments import Check, InheritedArguments, check_choice, check_device
@@ -93,11 +94,14 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
     :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
         of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
     :param compile: Whether to compile the losses and their gradients by torch's inductor, in separate processes. This needs a
-        C++ compiler, and takes about a minute at the start of :meth:`learn` unless torch's cache has the result. ``"auto"``
+        C++ compiler, and takes about a minute at the start of :meth:`learn` unless the result is found in the folder
+        ``~/.cache/sb3-savo/compiled`` (or in ``sb3_savo`` of ``TORCHINDUCTOR_CACHE_DIR``, if that is set). ``"auto"``
         compiles runs of 20,000 gradient steps or more. Compiled losses see the settings at the start of :meth:`learn`. A loss
         that cannot be compiled runs without compilation, with a warning.
-    :param precision: ``"highest"``, or ``"medium"`` to compute the products of large layers in bfloat16. Use ``"medium"`` only
-        on processors with bfloat16 hardware.
+    :param precision: ``"highest"`` for float32, or ``"medium"`` to compute the products of large layers in bfloat16. On a
+        device without bfloat16 hardware, where these take tens of times as long, ``"medium"`` warns and computes in float32.
+        ``"auto"`` is ``"medium"`` where there is such hardware and ``"highest"`` elsewhere, and prints its choice with
+        ``verbose=1``.
     :param stats_window_size: Window size for the rollout logging, in episodes
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation
@@ -266,7 +270,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         self.candidate_noise = make_candidate_noise(
             self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
         )
-        self.updater = Updater(self.policy, self.max_grad_norm, self.precision, is_compiled=self.compile is True)
+        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, is_compiled=self.compile is True)
 
     def _create_aliases(self) -> None:
         for name in (*self.policy.learner_names, *self.policy.target_names):
@@ -283,10 +287,29 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         n_steps = self._gradient_steps_until(total_timesteps)
         is_compiled = self.compile is True or (self.compile == "auto" and n_steps >= MIN_STEPS_TO_COMPILE)
         # A new one compiles again, since settings may have changed since the last call of ``learn``
-        self.updater = Updater(self.policy, self.max_grad_norm, self.precision, is_compiled)
+        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, is_compiled)
+        self._report_precision()
         if is_compiled and self.verbose >= 1:
             print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps): the first take a minute")
         return total_timesteps, callback
+
+    @property
+    def _uses_bfloat16(self) -> bool:
+        """Whether ``precision`` asks for bfloat16 and the device has hardware for it."""
+        return self.precision != "highest" and has_bfloat16_hardware(self.device)
+
+    def _report_precision(self) -> None:
+        if self.precision == "medium" and not self._uses_bfloat16:
+            warnings.warn(
+                f"precision='medium': this device ({self.device}) has no hardware for bfloat16, in which products would take "
+                "tens of times as long, so everything is computed in float32, as by precision='highest'. precision='auto' "
+                "chooses without a warning.",
+                stacklevel=4,
+            )
+        if self.precision == "auto" and self.verbose >= 1:
+            reason = "has hardware for it" if self._uses_bfloat16 else "has no hardware for bfloat16"
+            chosen = "large layers in bfloat16" if self._uses_bfloat16 else "everything in float32"
+            print(f"precision='auto' computes {chosen}: this device ({self.device}) {reason}")
 
     def _gradient_steps_until(self, total_timesteps: int) -> float:
         """

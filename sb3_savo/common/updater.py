@@ -13,7 +13,7 @@ from sb3_savo.acceleration import CompiledLoss
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.networks.network import Network
 
-Precision = Literal["highest", "medium"]
+Precision = Literal["highest", "medium", "auto"]
 
 
 class Updater:
@@ -23,7 +23,7 @@ class Updater:
 
     :param policy: The policy
     :param max_grad_norm: Largest gradient norm of every network; None for no limit
-    :param precision: ``"highest"``, or ``"medium"`` for the products of large layers in bfloat16
+    :param uses_bfloat16: Whether the products of large layers are computed in bfloat16
     :param is_compiled: Whether the losses are compiled
     """
 
@@ -31,12 +31,12 @@ class Updater:
         self,
         policy: MaximizerPolicy,
         max_grad_norm: float | None = None,
-        precision: Precision = "highest",
+        uses_bfloat16: bool = False,
         is_compiled: bool = False,
     ):
         self.policy = policy
         self.max_grad_norm = max_grad_norm
-        self.precision = precision
+        self.uses_bfloat16 = uses_bfloat16
         self.is_compiled = is_compiled
         self.compiled_losses: dict[tuple[str, int], CompiledLoss] = {}
         # The sum and the number of each metric's values
@@ -130,8 +130,8 @@ class Updater:
         return CompiledLoss(self.policy, vectors, learner, reduced_loss, self.max_grad_norm, args)
 
     def _reduced_precision(self, loss_function: Any, *args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """The loss, with the products of large layers in bfloat16 if ``precision`` says so."""
-        with th.autocast(self.policy.device.type, th.bfloat16, enabled=self.precision == "medium"):
+        """The loss, with the products of large layers in bfloat16 if ``uses_bfloat16`` says so."""
+        with th.autocast(self.policy.device.type, th.bfloat16, enabled=self.uses_bfloat16):
             return loss_function(*args)
 
     @th.no_grad()

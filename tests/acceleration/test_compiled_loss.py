@@ -1,7 +1,8 @@
 """A compiled loss equals the eager one."""
 
-import subprocess
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, ActionEmbedding
+from sb3_savo.acceleration import compiled_loss
 from sb3_savo.common.maximizer import MIN_STEPS_TO_COMPILE
 from tests.models import SMALL, BatchNormExtractor
 
@@ -123,28 +125,60 @@ def test_what_cannot_be_compiled_runs_without():
     assert np.isfinite(model.logger.name_to_value["train/critic_loss"])
 
 
-def test_a_compiler_that_fails(tmp_path, monkeypatch):
-    """Its own last words are in the warning."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+def learns_without_compilation(match):
+    """:return: The model, after a run whose losses should be compiled, but a warning says why they are not"""
     model = SAVO("MlpPolicy", ENV_ID, compile=True, n_actors=1, **SMALL)
-    with pytest.warns(
-        UserWarning, match="critic_loss cannot be compiled here, so training goes on without compilation: RuntimeError: .*none"
-    ):
+    with pytest.warns(UserWarning, match=f"critic_loss cannot be compiled here, so training goes on without .*{match}"):
         model.learn(50)
     assert not model.updater.is_compiled and model._n_updates == 10
-    assert not list(tmp_path.rglob("*.pt2"))
+    return model
+
+
+def files(folder):
+    """:return: The files and folders of a cache, without its lock"""
+    return sorted(path.name for path in (folder / "sb3_savo").iterdir() if path.name != "lock")
+
+
+def test_no_compiler(tmp_path, monkeypatch):
+    """It is noticed before anything is traced, and the warning says what to install."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    monkeypatch.setattr(compiled_loss, "trace", lambda *args: os._exit(3))
+    learns_without_compilation("the C\\+\\+ compiler .*none' was not found or does not run: install g\\+\\+")
+    assert files(tmp_path) == []
+
+
+def test_a_compiler_that_fails(tmp_path, monkeypatch):
+    """Its own last words are in the warning."""
+    compiler = tmp_path / "broken"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo 1.0 && exit 0\necho no such luck >&2; exit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", str(compiler))
+    learns_without_compilation("RuntimeError: ")
+    assert files(tmp_path) == []
+
+
+def test_a_folder_of_others(tmp_path, monkeypatch):
+    """Nothing is loaded from it, and nothing written to it."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    (tmp_path / "sb3_savo").mkdir()
+    (tmp_path / "sb3_savo").chmod(0o777)
+    learns_without_compilation("other users can write to the folder of compiled code")
+    assert not list((tmp_path / "sb3_savo").iterdir())
 
 
 def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
     """
-    The compiler's process leaves nothing but its package. A compiled run is saved as any other, and goes on with or without
-    compilation.
+    The compiler's process leaves nothing but its package, and a package that was tampered with is compiled again. A compiled
+    run is saved as any other, and goes on with or without compilation.
     """
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     processes = []
     monkeypatch.setattr(
-        subprocess, "run", lambda *args, run=subprocess.run, **kwargs: processes.append(0) or run(*args, **kwargs)
+        compiled_loss,
+        "compile_package",
+        lambda *args, run=compiled_loss.compile_package: processes.append(0) or run(*args),
     )
 
     def updated(compile):
@@ -154,8 +188,10 @@ def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
         return model
 
     first = updated(compile=True)
-    packages = sorted(path.name for path in (tmp_path / "sb3_savo").iterdir())
-    assert len(processes) == len(packages) == 1 and packages[0].endswith(".pt2")
+    (name,) = files(tmp_path)
+    assert len(processes) == 1 and name.endswith(".pt2")
+    unpacked = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/sb3_savo/data/aotinductor/" in line]
+    assert unpacked and all(line.endswith("(deleted)") for line in unpacked)
     vector = first.critic.parameter_vector.vector
     assert th.equal(vector, updated(compile=True).critic.parameter_vector.vector)
     th.testing.assert_close(vector, updated(compile=False).critic.parameter_vector.vector, rtol=1e-4, atol=2e-5)
@@ -172,6 +208,11 @@ def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
         loaded.learn(50, reset_num_timesteps=False)
         assert loaded.updater.is_compiled is compile and not th.equal(before, loaded.critic.parameter_vector.vector)
     assert len(processes) == 1
+
+    package = tmp_path / "sb3_savo" / name
+    package.write_bytes(b"planted" + package.read_bytes())
+    updated(compile=True)
+    assert len(processes) == 2
 
 
 def test_auto_compiles_long_runs(capsys):
@@ -197,7 +238,7 @@ def test_auto_compiles_long_runs(capsys):
 def test_arguments():
     with pytest.raises(ValueError, match=r"compile='yes' is not known: it must be one of True, False, 'auto'"):
         SAVO("MlpPolicy", ENV_ID, compile="yes")
-    with pytest.raises(ValueError, match="precision='low' is not known: it must be one of 'highest', 'medium'"):
+    with pytest.raises(ValueError, match="precision='low' is not known: it must be one of 'highest', 'medium', 'auto'"):
         SAVO("MlpPolicy", ENV_ID, precision="low")
     for name in ("compile", "precision"):
         with pytest.raises(TypeError, match=f"{name}=.* is not an argument of SAVOSAC"):

@@ -1,12 +1,17 @@
 """What runs in a fork of this process."""
 
+import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch as th
 
@@ -65,6 +70,101 @@ def test_one_that_hangs_is_given_up(limit, function, message, monkeypatch):
         os.kill(children[0], 0)
 
 
+def wait_for(lock):
+    """As what another thread holds: the child asks for it again and again, or just waits."""
+    with lock:
+        return os.getpid()
+
+
+@pytest.fixture
+def held():
+    """:return: A function that makes another thread hold a lock until the end of the test or an event"""
+    over, threads = threading.Event(), []
+
+    def hold(lock, until=over):
+        is_held = threading.Event()
+
+        def run():
+            with lock:
+                is_held.set()
+                until.wait()
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        is_held.wait()
+
+    yield hold
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def numpys_lock():
+    return np.random.mtrand._rand._bit_generator.lock
+
+
+@pytest.mark.parametrize("lock", [threading.Lock(), numpys_lock()], ids=["lock", "NumPy"])
+def test_a_lock_that_is_never_free(lock, held, monkeypatch):
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.2)
+    held(lock)
+    with pytest.raises(RuntimeError, match="a forked process stalled"):
+        run_in_fork(lambda: np.random.rand() if lock is numpys_lock() else wait_for(lock))
+
+
+def test_polling_for_a_lock_is_a_stall(held, monkeypatch):
+    """It uses a little processor time."""
+    monkeypatch.setattr(module, "STALL_SECONDS", 1.5)
+    lock = threading.Lock()
+    held(lock)
+    with pytest.raises(RuntimeError, match="a forked process stalled"):
+        run_in_fork(lambda: [None for _ in iter(lambda: lock.acquire(timeout=0.05), True)])
+
+
+def test_a_lock_that_is_soon_free(held, monkeypatch):
+    """It is free in a second fork."""
+    monkeypatch.setattr(module, "STALL_SECONDS", 0.2)
+    lock, until, children = threading.Lock(), threading.Event(), []
+    monkeypatch.setattr(os, "fork", lambda fork=os.fork: children.append(fork()) or until.set() or children[-1])
+    held(lock, until)
+    assert run_in_fork(lambda: wait_for(lock)) == children[1]
+
+
+def test_a_hook_that_waits_before_the_fork(held, monkeypatch):
+    """The fork may happen after it was given up: its child does nothing, and is gone."""
+    monkeypatch.setattr(module, "FORK_SECONDS", 0.2)
+    children, until = [], threading.Event()
+    monkeypatch.setattr(os, "fork", lambda fork=os.fork: children.append(fork()) or children[-1])
+    held(logging._lock, until)
+    with pytest.raises(RuntimeError, match="a fork waited 0 seconds for a lock that another thread holds"):
+        run_in_fork(lambda: os.kill(os.getppid(), signal.SIGKILL))
+    assert not children
+    until.set()
+    for _ in range(100):
+        if children and not Path(f"/proc/{children[0]}").exists():
+            break
+        time.sleep(0.1)
+    assert len(children) == 1 and run_in_fork(lambda: 1) == 1
+
+
+def test_all_waits_for_locks_take_less_than_a_minute():
+    assert 2 * (module.FORK_SECONDS + module.STALL_SECONDS) < 60
+
+
+def test_pythons_warning_is_not_shown(monkeypatch):
+    """Since Python 3.12, of a fork in a process that has threads."""
+
+    def fork(fork=os.fork):
+        child = fork()
+        if child:
+            warnings.warn("use of fork() may lead to deadlocks in the child", DeprecationWarning, stacklevel=2)
+        return child
+
+    monkeypatch.setattr(os, "fork", fork)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run_in_fork(lambda: 1) == 1
+
+
 def test_it_runs_in_a_daemonic_process():
     """As a worker of ``multiprocessing.Pool`` is, which may start no process of multiprocessing's own."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -75,10 +175,9 @@ def test_no_orphan_outlives_a_killed_parent():
     script = "import os, sys, time; from sb3_savo.acceleration.fork import run_in_fork; " + (
         "run_in_fork(lambda: (print(os.getpid(), flush=True), time.sleep(3600)))"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    child = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
     for _ in range(100):
         if not Path(f"/proc/{child}").exists() or "State:\tZ" in Path(f"/proc/{child}/status").read_text():
             return
