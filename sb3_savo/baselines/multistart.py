@@ -28,6 +28,7 @@ class MultiStartPolicy(SearchPolicy):
     :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
     """
 
+    differentiates_to_act = True
     starts: th.Tensor
 
     def __init__(
