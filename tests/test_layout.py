@@ -17,6 +17,7 @@ PACKAGE = Path(sb3_savo.__file__).parent
 FLOORS = (
     "arguments",
     "extras",
+    "tracing",
     "actions",
     "networks",
     "acceleration",
@@ -28,8 +29,8 @@ FLOORS = (
     "zoo",
 )
 ENVIRONMENTS_MAY_IMPORT = {"arguments", "extras", "actions", "envs"}
-# Folders beside the staircase, and the highest floor that they stand on
-ANNEXES = {"analysis": "common"}
+# What lies beside the staircase, and the highest floor that it stands on
+ANNEXES = {"analysis": "common", "export": "common"}
 
 
 def imports(path):
@@ -48,7 +49,7 @@ def room(path):
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in FLOORS)
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in {*FLOORS, *ANNEXES})
 
 
 def rooms_imported(path):
@@ -81,7 +82,7 @@ def test_acceleration_has_one_door(path):
 
 def test_every_room_has_a_floor():
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert rooms == {*FLOORS, *ANNEXES, "envs"} - {"arguments", "extras", "algorithms"}
+    assert rooms == {*FLOORS, *ANNEXES, "envs"} - {"arguments", "extras", "tracing", "algorithms", "export"}
 
 
 def test_importing_loads_no_compiler():

@@ -36,6 +36,7 @@ class MultiStartPolicy(SearchPolicy):
     """
 
     argument_checks: ClassVar[dict[str, Check]] = MULTISTART_CHECKS
+    differentiates_to_act = True
     starts: th.Tensor
 
     def __init__(

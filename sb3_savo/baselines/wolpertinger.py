@@ -82,7 +82,7 @@ class WolpertingerPolicy(ActorPolicy):
         if self.items is not None:
             nearest = self.items.nearest(proposal, self.k, masks).squeeze(1)
             return th.cat([proposal, self.items.embed(nearest[:, 1:])], dim=1)
-        offsets = self.offsets if deterministic else th.randn_like(self.offsets.expand(len(proposal), -1, -1))
+        offsets = self.offsets if deterministic else th.randn_like(self.offsets.expand(proposal.shape[0], -1, -1))
         return th.cat([proposal, perturb(proposal, self.sample_std * offsets)], dim=1)
 
 

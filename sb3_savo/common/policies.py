@@ -1,6 +1,7 @@
 """A policy proposes, the critic disposes: what the policies of all our algorithms share."""
 
 from abc import abstractmethod
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, ClassVar, Self, cast
 
@@ -44,6 +45,7 @@ from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
 from sb3_savo.networks.network import Network
 from sb3_savo.networks.stacked import Init
+from sb3_savo.tracing import in_policy, is_exporting
 
 
 def check_net_arch(name: str, value: Any) -> None:
@@ -164,6 +166,8 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
     """Names of the networks that learn at ``learning_rate``; the others learn at ``qf_learning_rate``."""
     target_names: ClassVar[tuple[str, ...]] = ("critic_target",)
     """Names of the target networks, each the name of its online network and ``_target``."""
+    differentiates_to_act: ClassVar[bool] = False
+    """Whether :meth:`propose` takes gradients, which ``torch.export`` cannot record by itself."""
 
     critic: CandidateCritic
     critic_target: CandidateCritic
@@ -277,7 +281,7 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
     @staticmethod
     def batch_size(obs: PyTorchObs) -> int:
         """:return: Number of observations"""
-        return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        return (next(iter(obs.values())) if isinstance(obs, dict) else obs).shape[0]
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> CandidateCritic:
         """
@@ -391,11 +395,12 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
     def _predict(
         self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
     ) -> th.Tensor:
-        actions, items = self.snap(self.propose(observation, deterministic, masks=action_masks), action_masks)
-        if actions.shape[1] == 1:
-            return actions[:, 0] if items is None else items[:, 0]
-        chosen, picked, _ = self.maximize(observation, actions)
-        return chosen if items is None else items.gather(1, picked).squeeze(1)
+        with in_policy() if is_exporting() else nullcontext():
+            actions, items = self.snap(self.propose(observation, deterministic, masks=action_masks), action_masks)
+            if actions.shape[1] == 1:
+                return actions[:, 0] if items is None else items[:, 0]
+            chosen, picked, _ = self.maximize(observation, actions)
+            return chosen if items is None else items.gather(1, picked).squeeze(1)
 
     def predict(  # type: ignore[override]
         self,

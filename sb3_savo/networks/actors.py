@@ -9,6 +9,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from sb3_savo.networks.network import Network
 from sb3_savo.networks.stacked import Init, StackedMLP, initialize_weights
+from sb3_savo.tracing import is_exporting, is_in_policy
 
 
 class ActorNetwork(BasePolicy, Network):
@@ -33,6 +34,19 @@ class ActorNetwork(BasePolicy, Network):
         self.init = init
         self.action_dim = get_action_dim(self.action_space)
         self.n_outputs = self.outputs_per_dim * self.action_dim
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.check_not_exported_alone()
+        return super().__call__(*args, **kwargs)
+
+    def check_not_exported_alone(self) -> None:
+        """:raises RuntimeError: if this network is exported without the policy that chooses between its proposals"""
+        if is_exporting() and not is_in_policy():
+            raise RuntimeError(
+                f"{type(self).__name__} cannot be exported alone: it proposes actions scaled to [-1, 1], and the policy "
+                "chooses between them by its critic. Export the whole policy: "
+                "sb3_savo.export.export_policy(model, 'policy.onnx')."
+            )
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
         return self(observation)[:, 0]

@@ -124,5 +124,6 @@ class ActorChain(ActorNetwork):
         return self.nu(inputs, features, earlier, nets).transpose(0, 1)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> th.Tensor:
+        self.check_not_exported_alone()
         # The first actor alone: the others need not run
         return self.squash(self.first_outputs(self.features(observation)))[:, 0]
