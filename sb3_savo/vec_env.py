@@ -1,0 +1,207 @@
+"""A ``SubprocVecEnv`` whose workers cannot fail in silence."""
+
+import faulthandler
+import multiprocessing as mp
+import os
+import signal
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv
+from stable_baselines3.common.vec_env.subproc_vec_env import _worker
+
+from sb3_savo.arguments import check_number
+
+# How long a worker may take to import its libraries and to make its environment
+STARTUP_SECONDS = 120.0
+# How long ``close`` waits for the workers before it kills them
+CLOSE_SECONDS = 3.0
+
+
+class WorkerError(RuntimeError):
+    """A worker of :class:`WatchedSubprocVecEnv` has raised an error, died or stopped answering."""
+
+
+class Failure(NamedTuple):
+    """What a worker sends in place of an answer."""
+
+    traceback: str
+
+
+def watched_worker(remote: Connection, parent_remote: Connection, env_fn: CloudpickleWrapper, stack_file: str) -> None:
+    """
+    The worker process: SB3's own, which reports its error and ends with its parent.
+
+    :param remote: The worker's end of the pipe
+    :param parent_remote: The other end
+    :param env_fn: The function that makes the environment
+    :param stack_file: Where to write the stack when the parent asks for it
+    """
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    try:
+        with open(stack_file, "w") as stack:
+            if hasattr(faulthandler, "register"):
+                faulthandler.register(signal.SIGUSR1, stack)
+            _worker(remote, parent_remote, env_fn)
+    except Exception:
+        remote.send(Failure(traceback.format_exc()))
+
+
+def exit_with_parent() -> None:
+    """Wait until the parent process has ended, however it ended, and end this process."""
+    parent = mp.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+class WatchedConnection:
+    """
+    The parent's end of the pipe to a worker; an answer that does not come is an error.
+
+    :param connection: The pipe
+    :param process: The worker
+    :param index: Its number
+    :param timeout: Longest time that an answer may take, in seconds
+    :param stack_file: Where the worker writes its stack
+    """
+
+    def __init__(self, connection: Connection, process: BaseProcess, index: int, timeout: float, stack_file: str):
+        self.connection = connection
+        self.process = process
+        self.index = index
+        self.timeout = timeout
+        self.stack_file = stack_file
+
+    def send(self, message: Any) -> None:
+        """
+        :param message: The message
+        :raises WorkerError: if the worker has ended
+        """
+        try:
+            self.connection.send(message)
+        except OSError:
+            # Its last message may say why it has ended
+            if isinstance(last := self._last_answer(), Failure):
+                raise self._error(f"raised an error:\n{last.traceback}") from None
+            raise self._error(self._death()) from None
+
+    def recv(self) -> Any:
+        """
+        :return: The worker's answer
+        :raises WorkerError: if the worker raises an error, ends or does not answer in time
+        """
+        if not wait([self.connection, self.process.sentinel], self.timeout):
+            raise self._error(
+                f"has not answered for {self.timeout:g} seconds. A slow environment needs a larger timeout=. {self._stack()}"
+            )
+        answer = self._last_answer()
+        if isinstance(answer, Failure):
+            raise self._error(f"raised an error:\n{answer.traceback}")
+        if answer is NO_ANSWER:
+            raise self._error(self._death())
+        return answer
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _last_answer(self) -> Any:
+        try:
+            return self.connection.recv() if self.connection.poll() else NO_ANSWER
+        except (EOFError, OSError):
+            return NO_ANSWER
+
+    def _death(self) -> str:
+        self.process.join(1.0)
+        code = self.process.exitcode
+        how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit code {code}"
+        return f"has ended {how}, without an error of its own. A worker that the system kills may have needed too much memory."
+
+    def _stack(self) -> str:
+        if not hasattr(faulthandler, "register") or self.process.pid is None or not Path(self.stack_file).exists():
+            return ""
+        os.kill(self.process.pid, signal.SIGUSR1)
+        time.sleep(0.3)
+        return f"It is here:\n{Path(self.stack_file).read_text()}"
+
+    def _error(self, what: str) -> WorkerError:
+        return WorkerError(f"The environment in worker {self.index} {what}")
+
+
+NO_ANSWER = object()
+
+
+class WatchedSubprocVecEnv(SubprocVecEnv):
+    """
+    SB3's ``SubprocVecEnv``, which fails loudly: where a worker raises an error, dies or hangs, the call raises a
+    :class:`WorkerError` that names the worker and shows its traceback. :meth:`close` returns within five seconds, and the
+    workers end when their parent does, even if it is killed.
+
+    :param env_fns: Environments to run in subprocesses
+    :param start_method: How to start the subprocesses, one of ``multiprocessing.get_all_start_methods()``; by default
+        ``forkserver`` where there is one, else ``spawn``
+    :param timeout: The longest time that a reset, a step or a call may take, in seconds, above 0. Making the environments may
+        take two minutes.
+    :raises ValueError: if ``timeout`` is out of its range
+    :raises WorkerError: if an environment cannot be made
+    """
+
+    def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None, timeout: float = 10.0):
+        check_number("timeout", timeout, above=True)
+        if start_method is None:
+            start_method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+        context: Any = mp.get_context(start_method)
+        self.waiting = False
+        self.closed = False
+        self.processes: list[Any] = []
+        self._stack_folder = tempfile.TemporaryDirectory(prefix="sb3_savo_workers_", ignore_cleanup_errors=True)
+        remotes = []
+        for index, env_fn in enumerate(env_fns):
+            remote, work_remote = context.Pipe()
+            stack_file = str(Path(self._stack_folder.name, f"{index}.txt"))
+            args = (work_remote, remote, CloudpickleWrapper(env_fn), stack_file)
+            process = context.Process(target=watched_worker, args=args, daemon=True)
+            process.start()
+            work_remote.close()
+            self.processes.append(process)
+            remotes.append(WatchedConnection(remote, process, index, max(timeout, STARTUP_SECONDS), stack_file))
+        self.remotes = tuple(remotes)  # type: ignore[assignment]
+        try:
+            for remote in remotes:
+                remote.send(("get_spaces", None))
+            observation_space, action_space = next(iter([remote.recv() for remote in remotes]))
+            for remote in remotes:
+                remote.timeout = timeout
+            VecEnv.__init__(self, len(env_fns), observation_space, action_space)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the workers; those that do not end by themselves within three seconds are killed."""
+        if self.closed:
+            return
+        self.closed = True
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for remote in self.remotes:
+            try:
+                remote.send(("close", None))
+            except WorkerError:
+                pass
+        for process in self.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join(1.0)
+        for remote in self.remotes:
+            remote.close()
+        self._stack_folder.cleanup()

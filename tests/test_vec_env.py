@@ -1,0 +1,173 @@
+"""Workers that raise, die or hang: the error names the worker, ``close`` returns, and nobody is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from sb3_savo import SAVO, WatchedSubprocVecEnv
+from sb3_savo.vec_env import WorkerError
+from tests.models import SMALL
+
+# Far above what the test needs on a busy machine, far below what would pass for a hang
+HANG_SECONDS = 60
+
+
+class Failing(gym.Env):
+    """Fails when an action is above 0.5, or where it is told to."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, how="raise", where="step"):
+        self.how, self.where = how, where
+        self.fail("init")
+
+    def fail(self, where):
+        if where != self.where:
+            return
+        if self.how == "raise":
+            raise KeyError(f"the {where} is broken")
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "exit":
+            os._exit(3)
+        while True:
+            time.sleep(0.1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.fail("reset")
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        if action[0] > 0.5:
+            self.fail("step")
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+    def call(self):
+        self.fail("call")
+        return 7
+
+
+EXPECTED = {
+    "raise": r"The environment in worker 1 raised an error:\n(.|\n)*KeyError: 'the {} is broken'",
+    "kill": "The environment in worker 1 has ended by signal SIGKILL",
+    "exit": "The environment in worker 1 has ended with exit code 3",
+    "hang": r"The environment in worker 1 has not answered for 2 seconds(.|\n)*in fail",
+}
+
+
+def make(how, where, start_method="fork"):
+    return WatchedSubprocVecEnv([Failing, lambda: Failing(how, where)], start_method, timeout=2)
+
+
+def run(how, where, start_method="fork"):
+    env = make(how, where, start_method)
+    try:
+        env.reset()
+        env.step(np.zeros((2, 1)))
+        assert env.env_method("call") == [7, 7]
+        env.step(np.array([[0.0], [1.0]]))
+    finally:
+        started = time.monotonic()
+        env.close()
+        assert time.monotonic() - started < HANG_SECONDS
+        assert not any(process.is_alive() for process in env.processes)
+
+
+@pytest.mark.parametrize("where", ["reset", "step", "call"])
+@pytest.mark.parametrize("how", list(EXPECTED))
+def test_a_failing_worker(how, where):
+    with pytest.raises(WorkerError, match=EXPECTED[how].format(where)):
+        run(how, where)
+
+
+@pytest.mark.parametrize("start_method", [None, "spawn"])
+def test_other_start_methods(start_method):
+    with pytest.raises(WorkerError, match=EXPECTED["raise"].format("step")):
+        run("raise", "step", start_method)
+
+
+@pytest.mark.parametrize("how", ["raise", "exit"])
+def test_an_environment_that_cannot_be_made(how):
+    with pytest.raises(WorkerError, match=EXPECTED[how].format("init")):
+        make(how, "init")
+
+
+def test_learn_ends_with_the_workers_error():
+    env = WatchedSubprocVecEnv([lambda: Failing("raise", "step")] * 2, "fork", timeout=20)
+    with pytest.raises(WorkerError, match="the step is broken"):
+        SAVO("MlpPolicy", env, **SMALL).learn(200)
+    env.close()
+
+
+def test_it_is_a_subproc_vec_env():
+    """Seeds, resets, infos, attributes and rendering are those of SB3's."""
+    ours, theirs = (
+        make_vec_env(
+            "CartPole-v1",
+            2,
+            seed=3,
+            vec_env_cls=kind,
+            vec_env_kwargs={"start_method": "fork"},
+            env_kwargs={"render_mode": "rgb_array"},
+        )
+        for kind in (WatchedSubprocVecEnv, SubprocVecEnv)
+    )
+    assert np.array_equal(ours.reset(), theirs.reset())
+    for _ in range(30):
+        actions = np.array([0, 1])
+        for mine, other in zip(ours.step(actions), theirs.step(actions), strict=True):
+            assert len(mine) == len(other) == 2
+            if isinstance(mine, np.ndarray):
+                assert np.array_equal(mine, other)
+    assert ours.get_attr("length") == theirs.get_attr("length")
+    assert np.array_equal(ours.render(), theirs.render())
+    assert ours.env_is_wrapped(gym.wrappers.TimeLimit) == theirs.env_is_wrapped(gym.wrappers.TimeLimit)
+    for env in (ours, theirs):
+        env.close()
+        env.close()
+
+
+def test_a_timeout_of_zero():
+    with pytest.raises(ValueError, match="timeout=0"):
+        WatchedSubprocVecEnv([Failing], timeout=0)
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
+def test_no_orphans_of_a_killed_trainer(start_method):
+    code = f"""
+import sys
+from tests.test_vec_env import Failing, WatchedSubprocVecEnv
+if __name__ == "__main__":
+    env = WatchedSubprocVecEnv([lambda: Failing("hang", "reset")] * 2, {start_method!r}, timeout=100)
+    print(*[process.pid for process in env.processes], flush=True)
+    env.reset()
+"""
+    trainer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    workers = [int(number) for number in trainer.stdout.readline().split()]
+    assert len(workers) == 2
+    time.sleep(0.3)
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+    deadline = time.monotonic() + HANG_SECONDS
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
