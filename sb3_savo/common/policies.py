@@ -14,6 +14,7 @@ from torch import nn
 
 from sb3_savo.acceleration import has_numpy_twin, numpy_policy
 from sb3_savo.actions.candidates import perturb, pick
+from sb3_savo.actions.masks import as_masks
 from sb3_savo.actions.nearest import Nearest, NearestItems, make_nearest_items
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.arguments import InheritedArguments, check_choice
@@ -281,9 +282,9 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         """
         :param action_masks: Which items are allowed: (n_items,), or (n_envs, n_items)
         :return: The masks, (n_envs, n_items)
-        :raises ValueError: if the space is continuous, or the shape is wrong
+        :raises ValueError: if the space is continuous, the shape is wrong, or an entry is neither True nor False nor 1 nor 0
         """
-        masks = np.atleast_2d(np.asarray(action_masks, dtype=bool))
+        masks = np.atleast_2d(as_masks(action_masks))
         if self.items is None or masks.ndim != 2 or masks.shape[1] != self.action_space.n:  # type: ignore[attr-defined]
             raise ValueError(
                 f"action_masks has the shape {np.shape(action_masks)}, but the action space is {self.action_space}: "
