@@ -258,6 +258,8 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         total_timesteps, callback = super()._setup_learn(total_timesteps, *args, **kwargs)
         if keep_freed_memory() and self.verbose >= 1:
             print("glibc keeps up to 512 MiB of freed memory for the next updates, unless MALLOC_TRIM_THRESHOLD_ is set")
+        if not issubclass(self.policy.optimizer_class, th.optim.SGD):
+            self._check_learning_rates()
         n_steps = self._gradient_steps_until(total_timesteps)
         is_compiled = self.compile is True or (self.compile == "auto" and n_steps >= MIN_STEPS_TO_COMPILE)
         # A new one compiles again, since settings may have changed since the last call of ``learn``
@@ -265,6 +267,12 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         if is_compiled and self.verbose >= 1:
             print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps): the first take a minute")
         return total_timesteps, callback
+
+    def _check_learning_rates(self) -> None:
+        for name, schedule in (("learning_rate", self.lr_schedule), ("qf_learning_rate", self.qf_lr_schedule)):
+            if schedule is not None and self._plausible_range is not None:
+                rate = schedule(self._current_progress_remaining)
+                self._plausible_range.check_learning_rate(name, rate, self.num_timesteps)
 
     def _gradient_steps_until(self, total_timesteps: int) -> float:
         """
@@ -322,7 +330,11 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         plausible = self._plausible_range
         if plausible is None or not metrics:
             return
-        sizes = {"A mean Q of": abs(metrics["q_mean"]), "Critics whose error is": math.sqrt(metrics["critic_loss"])}
+        # A subclass may have other losses
+        sizes = {
+            "A mean Q of": abs(metrics.get("q_mean", 0.0)),
+            "Critics whose error is": math.sqrt(abs(metrics.get("critic_loss", 0.0))),
+        }
         plausible.check_q(sizes, getattr(self.replay_buffer, "rewards", None), self.num_timesteps)
         # A clipped gradient is never too large
         if self.max_grad_norm is None and self._n_updates % GRADIENT_INTERVAL < gradient_steps:

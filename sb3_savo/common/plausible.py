@@ -8,10 +8,13 @@ import numpy as np
 
 from sb3_savo.common.finite import NonFiniteError
 
-# A return is at most the largest reward over 1 - γ. An estimate that is so many times larger is none.
-MARGIN = 1000.0
-# From γ = 0.9999 on, episodes end before their discount does
-MIN_HORIZON_RATE = 1e-4
+# A return is at most the largest reward over 1 - γ. A mean Q that is so many times larger is no estimate of returns.
+MARGIN = 10.0
+# Below γ = 0.99 the range stays as wide, since untrained networks may begin there. From γ = 0.9999 on, episodes end before
+# their discount does.
+MIN_HORIZON, MAX_HORIZON = 1e2, 1e4
+# Adam moves every weight by about the learning rate per step, and weights begin at about 0.1
+MAX_LEARNING_RATE = 0.1
 # Networks begin near 0, and Adam moves their weights by the learning rate per step, so they never reach such rewards. The
 # square of an error of 1e19 is infinite in float32.
 MAX_REWARD = 1e9
@@ -40,15 +43,25 @@ def check_metrics(metrics: dict[str, float], n_updates: int, num_timesteps: int)
 
 class PlausibleRange:
     """
-    Warns once when rewards, Q or gradients leave any plausible range. Make a new one for every call of ``learn``.
+    Warns once when the learning rate, rewards, Q or gradients leave any plausible range. Make a new one for every call of
+    ``learn``.
 
     :param gamma: Discount factor
     """
 
     def __init__(self, gamma: float):
-        self.horizon = 1 / max(1 - gamma, MIN_HORIZON_RATE)
+        self.horizon = min(max(1 / max(1 - gamma, 1e-9), MIN_HORIZON), MAX_HORIZON)
         self.max_q = MARGIN * self.horizon
         self.has_warned = False
+
+    def check_learning_rate(self, name: str, learning_rate: float, num_timesteps: int) -> None:
+        """
+        :param name: The argument
+        :param learning_rate: Its value, of an optimizer whose steps do not depend on the size of the gradient
+        :param num_timesteps: Environment steps so far
+        """
+        if learning_rate > MAX_LEARNING_RATE:
+            self._warn(f"{name}={learning_rate:g}", num_timesteps)
 
     def check_reward(self, reward: np.ndarray, num_timesteps: int) -> None:
         """
@@ -87,7 +100,7 @@ class PlausibleRange:
         if not self.has_warned:
             self.has_warned = True
             warnings.warn(
-                f"{what} at step {num_timesteps} is beyond any plausible range, so learning has probably diverged: lower "
+                f"{what} at step {num_timesteps} is beyond any plausible range, so nothing may be learned: lower "
                 "learning_rate, or scale the rewards (VecNormalize).",
                 stacklevel=2,
             )
