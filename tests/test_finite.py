@@ -100,7 +100,7 @@ def test_a_fault_of_an_environment_is_named(fault, value, message, normalize):
     model = make(SAVO, fault, value, normalize=normalize)
     with (
         warnings.catch_warnings(),
-        pytest.raises(NonFiniteError, match=message.replace("^", "") if not normalize else "step 60"),
+        pytest.raises(NonFiniteError, match=message),
     ):
         warnings.simplefilter("ignore", RuntimeWarning)  # VecNormalize and the cast to float32
         model.learn(200)
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops_train(algorithm):
     model.replay_buffer.rewards[:] = np.nan
     # α of SAVOSAC too is NaN then
     with pytest.raises(
-        NonFiniteError, match=rf"(critic|actor)_loss is nan at step {N_STEPS}, gradient step {model._n_updates + 3}"
+        NonFiniteError, match=rf"(critic|ent_coef)_loss is nan at step {N_STEPS}, gradient step {model._n_updates + 3}"
     ):
         model.train(3, 16)
 

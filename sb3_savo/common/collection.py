@@ -147,9 +147,11 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             check_action_noise(self.action_noise, (self.n_envs, *self._noise_shape))
         self._plausible_range = PlausibleRange(self.gamma)
         moment = f"step {self.num_timesteps}"
-        check_finite("observation", self._last_obs, moment)
         if self._vec_normalize_env is not None:
-            check_finite("original observation", self._last_original_obs, moment)
+            check_finite("observation", self._last_original_obs, moment)
+            check_finite("normalized observation", self._last_obs, moment)
+        else:
+            check_finite("observation", self._last_obs, moment)
         return result
 
     def _current_masks(self) -> np.ndarray:
@@ -291,14 +293,16 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         :raises NonFiniteError: if an observation or a reward is not finite
         """
         moment = f"step {self.num_timesteps}"
-        check_finite("observation", new_obs, moment)
+        if self._vec_normalize_env is not None:
+            # First the original values, which are stored: NaN in one environment spreads by the statistics to all
+            check_finite("observation", self._vec_normalize_env.get_original_obs(), moment)
+            check_finite("normalized observation", new_obs, moment)
+            reward = self._vec_normalize_env.get_original_reward()
+        else:
+            check_finite("observation", new_obs, moment)
         check_finite("reward", reward, moment)
         if self._plausible_range is not None:
             self._plausible_range.check_reward(reward, self.num_timesteps)
-        # VecNormalize clips, so that Inf among the original values does not show in the normalized ones
-        if self._vec_normalize_env is not None:
-            check_finite("original observation", self._vec_normalize_env.get_original_obs(), moment)
-            check_finite("original reward", self._vec_normalize_env.get_original_reward(), moment)
         for i in np.flatnonzero(dones):
             last = infos[i].get("terminal_observation")
             if last is not None:
