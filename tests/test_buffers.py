@@ -335,7 +335,10 @@ def test_noise_that_fits_embeddings(n_dims):
 def test_noise_of_one_dimension_moves_all_dimensions_alike(learning_starts):
     space = spaces.Box(-1, 1, (2, 2), np.float32)
     quiet = {"exploration_noise": None, "gradient_steps": 0, "learning_starts": learning_starts}
-    runs = [make("plain", space, 1, action_noise=noise, **quiet).learn(1) for noise in (None, NormalActionNoise(0.1, 0.0))]
+    runs = [
+        make("plain", space, 1, action_noise=noise, **quiet).learn(1)
+        for noise in (None, NormalActionNoise(np.full(1, 0.1), np.zeros(1)))
+    ]
     still, moved = (run.replay_buffer.actions[0, 0, :4] for run in runs)
     np.testing.assert_allclose(moved, (still + 0.1).clip(-1, 1), atol=1e-6)
 
