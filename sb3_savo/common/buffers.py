@@ -3,6 +3,8 @@ Replay buffers that store the candidate actions {â_i} beside the action that wa
 
 A candidate buffer is one of Stable-Baselines3's, built with a wider action: the taken one, then all the candidates.
 ``OffPolicyAlgorithm`` hands the wide action through untouched, and :meth:`sample` takes it apart.
+
+A transition of another controller (a demonstration) has no candidates. :meth:`CandidateStorage.add` fills them in, see there.
 """
 
 from collections.abc import Iterator
@@ -17,9 +19,13 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_savo.actions.masks import check_mask
+from sb3_savo.actions.nearest import scale
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
+from sb3_savo.common.finite import check_finite
 
 MASK_BITS = 32  # bits of a mask that one float32 number holds
+ROUNDING = 1e-5  # how far an action that was scaled in float32 may be beyond [-1, 1]
 
 
 class CandidateReplayBufferSamples(NamedTuple):
@@ -69,7 +75,8 @@ class CandidateStorage(ReplayBuffer):
     ):
         self.n_candidates = n_candidates
         self.candidate_dim = get_action_dim(proposal_space(action_space))
-        self.n_items = int(action_space.n) if isinstance(action_space, EmbeddedDiscrete) else 0
+        self.item_space = action_space if isinstance(action_space, EmbeddedDiscrete) else None
+        self.n_items = int(self.item_space.n) if self.item_space is not None else 0
         self.store_masks = store_masks
         # Taken action, the candidates' items, candidates, mask
         self.widths = [
@@ -78,6 +85,8 @@ class CandidateStorage(ReplayBuffer):
             n_candidates * self.candidate_dim,
             -(-self.n_items // MASK_BITS) if store_masks else 0,
         ]
+        # The items' scaled embeddings, once they are needed
+        self._embeddings: np.ndarray | None = None
         stored = spaces.Box(-np.inf, np.inf, (sum(self.widths),), np.float32)
         super().__init__(buffer_size, observation_space, stored, *args, **kwargs)
 
@@ -99,6 +108,125 @@ class CandidateStorage(ReplayBuffer):
         """
         padded = np.pad(masks.astype(bool), ((0, 0), (0, -masks.shape[1] % MASK_BITS)))
         return np.concatenate([buffer_actions, np.packbits(padded, axis=1, bitorder="little").view(np.float32)], axis=1)
+
+    def add(
+        self,
+        obs: Any,
+        next_obs: Any,
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Add a transition per environment. To a transition of another controller, whose ``action`` is not :meth:`pack`'s,
+        candidates are added:
+
+        - In a continuous space, uniformly random ones, as in the warm-up. What a surrogate has to learn holds for any
+          candidates, and random ones are as good for a policy that will be trained as for one that is.
+        - In a discrete space, uniformly random items at their embeddings, for the same reason.
+        - With action masks, the item taken, since it is the only one that is known to be allowed at ``obs``.
+
+        The taken action need not be among the candidates: every loss that uses the candidates uses it too.
+
+        :param obs: Observations, (n_envs, ...)
+        :param next_obs: Next observations, (n_envs, ...)
+        :param action: Actions taken, scaled to [-1, 1], (n_envs, action_dim), or items taken, (n_envs,); or the result of
+            :meth:`pack` and :meth:`pack_masks`
+        :param reward: Rewards, (n_envs,)
+        :param done: Whether the episode ended, (n_envs,)
+        :param infos: Information about the transitions. With action masks, ``infos[i]["action_masks"]`` holds the mask at
+            the next observation; it may be missing at the end of an episode, where all items are then allowed.
+        :raises TypeError: if the actions are not numbers, or the items not integers
+        :raises ValueError: if the actions have the wrong shape or are beyond [-1, 1], an item is unknown, a mask is missing
+            or wrong, or an observation, a reward or an action is not finite
+        """
+        if np.size(action) != self.n_envs * self.action_dim:
+            moment = f"position {self.pos} of the buffer"
+            for name, value in (("obs", obs), ("next_obs", next_obs), ("reward", reward), ("action", action)):
+                check_finite(name, value, moment)
+            action = self._with_candidates(np.asarray(action))
+            if self.store_masks:
+                action = self.pack_masks(action, self._next_masks(done, infos))
+        super().add(obs, next_obs, action, reward, done, infos)
+
+    def _with_candidates(self, action: np.ndarray) -> np.ndarray:
+        """
+        :param action: Actions or items of another controller
+        :return: The wide actions, without masks
+        """
+        taken_dim = self.widths[0]
+        if action.size != self.n_envs * taken_dim:
+            shape = f"({self.n_envs},)" if self.n_items else f"({self.n_envs}, {taken_dim})"
+            raise ValueError(f"action has the shape {action.shape}: it must be {shape}, n_envs={self.n_envs} actions.")
+        action = action.reshape(self.n_envs, taken_dim)
+        if self.item_space is None:
+            if action.dtype.kind not in "fiu":
+                raise TypeError(f"action is of the type {action.dtype}: it must hold numbers, scaled to [-1, 1].")
+            if np.abs(action).max() > 1 + ROUNDING:
+                raise ValueError(
+                    f"action={action.tolist()} is beyond [-1, 1]: it must be scaled, as by model.policy.scale_action(action)."
+                )
+            candidates = np.random.uniform(-1, 1, (self.n_envs, self.n_candidates, self.candidate_dim))
+            return self.pack(action.clip(-1, 1), candidates)
+        if action.dtype.kind not in "iu":
+            raise TypeError(
+                f"action is of the type {action.dtype}: it must hold items, integers from 0 to {self.n_items - 1}."
+            )
+        if action.min() < 0 or action.max() >= self.n_items:
+            raise ValueError(f"action={action.ravel().tolist()}: an item must be from 0 to {self.n_items - 1}.")
+        items = action.repeat(self.n_candidates, axis=1)
+        if not self.store_masks:
+            items = np.random.randint(self.n_items, size=items.shape)
+        return self.pack(action, items, self._scaled_embeddings()[items])
+
+    def _scaled_embeddings(self) -> np.ndarray:
+        if self._embeddings is None:
+            self._embeddings = scale(self.item_space.embeddings)  # type: ignore[union-attr]
+        return self._embeddings
+
+    def _next_masks(self, done: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
+        """
+        :param done: Whether the episode ended, (n_envs,)
+        :param infos: Information about the transitions
+        :return: Action masks at the next observations, (n_envs, n_items)
+        """
+        for i, info in enumerate(infos):
+            if not done[i] and "action_masks" not in info:
+                raise ValueError(
+                    f"infos[{i}] holds no 'action_masks': the mask at the next observation is needed for the Bellman target, "
+                    "e.g. infos[i]['action_masks'] = sb3_contrib.common.maskable.utils.get_action_masks(env)[i]."
+                )
+        masks = np.ones((self.n_envs, self.n_items), dtype=bool)
+        for i, info in enumerate(infos):
+            if "action_masks" in info:
+                masks[i] = self.bootstrap_mask(info["action_masks"], bool(done[i]), info, f"infos[{i}]['action_masks']")
+        return masks
+
+    def bootstrap_mask(self, mask: Any, done: bool, info: dict[str, Any], where: str) -> np.ndarray:
+        """
+        :param mask: Which items are allowed at the next observation
+        :param done: Whether the episode ended
+        :param info: Information about the transition
+        :param where: Where the mask comes from, for the message
+        :return: The mask to store, (n_items,). Nothing is bootstrapped at a terminal state, so its mask may be empty. All
+            items are then allowed.
+        :raises ValueError: if the mask is wrong, or allows no item of a state that is not terminal
+        """
+        allowed = check_mask(mask, self.n_items, f" ({where})")
+        if not allowed.any():
+            is_truncated = self.handle_timeout_termination and info.get("TimeLimit.truncated", False)
+            if not done or is_truncated:
+                kind = "truncated, not terminal" if done else "not at the end of an episode"
+                raise ValueError(
+                    f"action_masks ({where}) allows none of the {self.n_items} items: it must allow one, since the state is "
+                    f"{kind}."
+                )
+            return np.ones(self.n_items, dtype=bool)
+        return allowed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_embeddings": None}  # type: ignore[dict-item]
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> CandidateReplayBufferSamples:  # type: ignore[override]
         """
@@ -148,6 +276,29 @@ WITH_CANDIDATES: dict[type[ReplayBuffer], type[CandidateStorage]] = {
     NStepReplayBuffer: CandidateNStepReplayBuffer,
     HerReplayBuffer: CandidateHerReplayBuffer,
 }
+
+# Their samples are independent of each other, so that one large sample is as good as several small ones. HER is not among
+# them: it puts the relabelled transitions of a sample first.
+INDEPENDENT_SAMPLES: frozenset[type[ReplayBuffer]] = frozenset(
+    (
+        ReplayBuffer,
+        DictReplayBuffer,
+        NStepReplayBuffer,
+        CandidateReplayBuffer,
+        CandidateDictReplayBuffer,
+        CandidateNStepReplayBuffer,
+    )
+)
+SAMPLING_METHODS = {"sample", "_get_samples", "_normalize_obs", "_normalize_reward", "to_torch"}
+
+
+def draws_independently(buffer: ReplayBuffer) -> bool:
+    """
+    :param buffer: A replay buffer
+    :return: Whether it is known to sample every transition independently and without side effects. A subclass is not known,
+        and neither is a buffer whose methods were replaced.
+    """
+    return type(buffer) in INDEPENDENT_SAMPLES and SAMPLING_METHODS.isdisjoint(vars(buffer))
 
 
 def split(batch: Batch, n: int) -> Iterator[Batch]:

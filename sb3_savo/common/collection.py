@@ -2,12 +2,14 @@
 
 import io
 import pathlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -15,7 +17,9 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.acceleration import numpy_policy
 from sb3_savo.actions.candidates import pick
+from sb3_savo.actions.masks import check_mask
 from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
 from sb3_savo.common.exploration import (
     CandidateNoise,
@@ -25,7 +29,11 @@ from sb3_savo.common.exploration import (
     sample_noise,
     value_at,
 )
+from sb3_savo.common.finite import check_finite
+from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
+
+BROKEN_POLICY = "The policy's weights are not finite, or the observation is too large for them."
 
 
 class CollectingAlgorithm(OffPolicyAlgorithm):
@@ -45,6 +53,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     action_dim: int
     # Which items are allowed now, (n_envs, n_items), where the environment has masks
     _action_masks: np.ndarray | None = None
+    # Of this call of ``learn``
+    _plausible_range: PlausibleRange | None = None
 
     @property
     def n_candidates(self) -> int:
@@ -132,8 +142,38 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
                 f"model is for environments {'with' if stores_masks else 'without'}: load the model with the environment, "
                 f"{type(self).__name__}.load(…, env=env), and use one of SB3's buffers."
             )
-        self._action_masks = get_action_masks(self.env) if self.has_masks else None  # type: ignore[arg-type]
+        self._action_masks = self._current_masks() if self.has_masks else None
+        if self.action_noise is not None:
+            check_action_noise(self.action_noise, (self.n_envs, *self._noise_shape))
+        self._plausible_range = PlausibleRange(self.gamma)
+        moment = f"step {self.num_timesteps}"
+        if self._vec_normalize_env is not None:
+            check_finite("observation", self._last_original_obs, moment)
+            check_finite("normalized observation", self._last_obs, moment)
+        else:
+            check_finite("observation", self._last_obs, moment)
         return result
+
+    def _current_masks(self) -> np.ndarray:
+        """
+        :return: Which items the environments allow now, (n_envs, n_items)
+        :raises ValueError: if a mask is wrong, or allows none
+        """
+        masks = []
+        for i, given in enumerate(self.env.env_method(EXPECTED_METHOD_NAME)):  # type: ignore[union-attr]
+            where = f" of environment {i} at step {self.num_timesteps}"
+            masks.append(check_mask(given, int(self.action_space.n), where))  # type: ignore[attr-defined]
+            if not masks[-1].any():
+                raise ValueError(
+                    f"action_masks{where} allows none of the {self.action_space.n} items: "  # type: ignore[attr-defined]
+                    "it must allow one wherever an episode goes on."
+                )
+        return np.stack(masks)
+
+    @property
+    def _noise_shape(self) -> tuple[int, ...]:
+        """The shape of ``action_noise`` for one environment: an action's, or in a discrete space an embedding's."""
+        return (self.action_dim,) if isinstance(self.action_space, EmbeddedDiscrete) else self.action_space.shape  # type: ignore[return-value]
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -150,15 +190,18 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         stores_candidates = isinstance(self.replay_buffer, CandidateStorage)
         is_continuous = self.policy.items is None
         masks = None if self._action_masks is None else self.policy.masks_to_tensor(self._action_masks)
+        noise = None
+        if action_noise is not None:
+            noise = partial(draw_action_noise, action_noise, (n_envs, *self._noise_shape))
         items = None
         if self.num_timesteps >= learning_starts:
-            taken, candidates, items = self._explore(masks, action_noise)
+            taken, candidates, items = self._explore(masks, noise)
             if is_continuous:
                 taken = taken.reshape(n_envs, *self.action_space.shape)  # type: ignore[misc]
             action = self.policy.unscale_action(taken) if is_continuous else taken
         else:
             if is_continuous:
-                action, taken = super()._sample_action(learning_starts, action_noise, n_envs)
+                action, taken = super()._sample_action(learning_starts, noise, n_envs)  # type: ignore[arg-type]
             else:
                 action = taken = self._random_items(n_envs)
             if stores_candidates:
@@ -172,11 +215,11 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
 
     @th.no_grad()
     def _explore(
-        self, masks: th.Tensor | None, action_noise: ActionNoise | None
+        self, masks: th.Tensor | None, action_noise: Callable[[], np.ndarray] | None
     ) -> tuple[np.ndarray, th.Tensor, th.Tensor | None]:
         """
         :param masks: Which items are allowed, (n_envs, n_items); None for all
-        :param action_noise: Noise on the chosen action
+        :param action_noise: Draws the noise on the chosen action; None for none
         :return: The actions to take, scaled to [-1, 1], (n_envs, action_dim), or the items to take, (n_envs,); the candidates,
             (n_envs, n_candidates, action_dim); in a discrete space the candidates' items, (n_envs, n_candidates)
         """
@@ -198,7 +241,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             moved, chosen_items = self.policy.snap((chosen + sample).clamp(-1, 1).unsqueeze(1), masks)
             chosen = moved.squeeze(1)
         if chosen_items is None:
-            return chosen.cpu().numpy(), candidates, None
+            actions_taken = chosen.cpu().numpy()
+            check_finite("action", actions_taken, f"step {self.num_timesteps}", BROKEN_POLICY)
+            return actions_taken, candidates, None
+        check_finite("candidate actions", candidates.cpu().numpy(), f"step {self.num_timesteps}", BROKEN_POLICY)
         taken = chosen_items.squeeze(1).cpu().numpy()
         if bypass.any():
             taken = np.where(bypass, self._random_items(len(taken)), taken)
@@ -221,12 +267,43 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        if self._action_masks is not None:
-            self._action_masks = get_action_masks(self.env)  # type: ignore[arg-type]
-            next_masks = np.array(self._action_masks, dtype=bool)
+        self._check_transition(new_obs, reward, dones, infos)
+        if self._action_masks is not None and isinstance(replay_buffer, CandidateStorage):
+            next_masks = self._current_masks()
+            self._action_masks = next_masks.copy()
             for i in np.flatnonzero(dones):
-                next_masks[i] = infos[i].get("action_masks", True)
+                where = f"info of environment {i} at step {self.num_timesteps}"
+                mask = infos[i].get("action_masks", np.ones_like(next_masks[i]))
+                next_masks[i] = replay_buffer.bootstrap_mask(mask, True, infos[i], where)
             buffer_action = CandidateStorage.pack_masks(buffer_action, next_masks)
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self.candidate_noise is not None:
             self.candidate_noise.reset(dones)
+
+    def _check_transition(
+        self,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """
+        Stop before a transition with NaN or Inf enters the replay buffer.
+
+        :raises NonFiniteError: if an observation or a reward is not finite
+        """
+        moment = f"step {self.num_timesteps}"
+        if self._vec_normalize_env is not None:
+            # First the original values, which are stored: NaN in one environment spreads by the statistics to all
+            check_finite("observation", self._vec_normalize_env.get_original_obs(), moment)
+            check_finite("normalized observation", new_obs, moment)
+            reward = self._vec_normalize_env.get_original_reward()
+        else:
+            check_finite("observation", new_obs, moment)
+        check_finite("reward", reward, moment)
+        if self._plausible_range is not None:
+            self._plausible_range.check_reward(reward, self.num_timesteps)
+        for i in np.flatnonzero(dones):
+            last = infos[i].get("terminal_observation")
+            if last is not None:
+                check_finite(f"terminal observation of environment {i} at {moment}", last)

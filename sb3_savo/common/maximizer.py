@@ -31,11 +31,12 @@ from sb3_savo.common.before_learning import (
     warn_of_empty_replay_buffer,
     warn_of_no_gradient_step,
 )
-from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, split
+from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, draws_independently, split
 from sb3_savo.common.collection import CollectingAlgorithm
 from sb3_savo.common.environments import check_env, check_spaces_match, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
 from sb3_savo.common.loading import check_changes, check_replay_buffer, check_settings, read_zip, restore
+from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.updater import Precision, Updater
 from sb3_savo.networks.critics import CandidateCritic
@@ -284,6 +285,8 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         total_timesteps, callback = super()._setup_learn(total_timesteps, *args, **kwargs)
         if keep_freed_memory() and self.verbose >= 1:
             print("glibc keeps up to 512 MiB of freed memory for the next updates, unless MALLOC_TRIM_THRESHOLD_ is set")
+        if not issubclass(self.policy.optimizer_class, th.optim.SGD):
+            self._check_learning_rates()
         n_steps = self._gradient_steps_until(total_timesteps)
         is_compiled = self.compile is True or (self.compile == "auto" and n_steps >= MIN_STEPS_TO_COMPILE)
         # A new one compiles again, since settings may have changed since the last call of ``learn``
@@ -310,6 +313,12 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             reason = "has hardware for it" if self._uses_bfloat16 else "has no hardware for bfloat16"
             chosen = "large layers in bfloat16" if self._uses_bfloat16 else "everything in float32"
             print(f"precision='auto' computes {chosen}: this device ({self.device}) {reason}")
+
+    def _check_learning_rates(self) -> None:
+        for name, schedule in (("learning_rate", self.lr_schedule), ("qf_learning_rate", self.qf_lr_schedule)):
+            if schedule is not None and self._plausible_range is not None:
+                rate = schedule(self._current_progress_remaining)
+                self._plausible_range.check_learning_rate(name, rate, self.num_timesteps)
 
     def _gradient_steps_until(self, total_timesteps: int) -> float:
         """
@@ -351,7 +360,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         self._update_learning_rates()
         self.updater.pop_metrics()
         with self.updater.gradient_steps():
-            for batch in self._sample_batches(gradient_steps, batch_size):
+            for batch in self._sample(gradient_steps, batch_size):
                 with self.policy.update_lock:
                     if not self.policy.training:  # another thread has predicted meanwhile
                         self.policy.set_training_mode(True)
@@ -361,18 +370,49 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
                     yield batch
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, mean in self.updater.pop_metrics().items():
+        metrics = self.updater.pop_metrics()
+        for name, mean in metrics.items():
             self.logger.record(f"train/{name}", mean)
+        self._check_metrics(metrics, gradient_steps)
 
-    def _sample_batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """Sample as many batches at once as fit into ``MAX_SAMPLE_BYTES``, and yield them one by one."""
-        parts = getattr(self.observation_space, "spaces", {"": self.observation_space}).values()
-        batch_bytes = batch_size * sum(space.dtype.itemsize * max(1, math.prod(space.shape)) for space in parts)
-        at_once = max(1, MAX_SAMPLE_BYTES // batch_bytes)
+    def _check_metrics(self, metrics: dict[str, float], gradient_steps: int) -> None:
+        """
+        :param metrics: What was recorded in the last gradient steps
+        :param gradient_steps: Their number
+        :raises NonFiniteError: if a loss or another metric is not finite
+        """
+        check_metrics(metrics, self._n_updates, self.num_timesteps)
+        plausible = self._plausible_range
+        if plausible is None or not metrics:
+            return
+        # A subclass may have other losses
+        sizes = {
+            "A mean Q of": abs(metrics.get("q_mean", 0.0)),
+            "Critics whose error is": math.sqrt(abs(metrics.get("critic_loss", 0.0))),
+        }
+        plausible.check_q(sizes, getattr(self.replay_buffer, "rewards", None), self.num_timesteps)
+        # A clipped gradient is never too large
+        if self.max_grad_norm is None and self._n_updates % GRADIENT_INTERVAL < gradient_steps:
+            for name, network in self.policy.learners.items():
+                gradient = network.parameter_vector.vector.grad
+                if gradient is not None:
+                    plausible.check_gradient(name, gradient.norm().item(), self.num_timesteps)
+
+    def _sample(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
+        """
+        Sample one batch per gradient step, each as the buffer's ``sample(batch_size)`` would. Batches of independent
+        transitions are drawn together, as many as fit into ``MAX_SAMPLE_BYTES``. All others are drawn one by one.
+        """
+        buffer: ReplayBuffer = self.replay_buffer  # type: ignore[assignment]
+        at_once = 1
+        if draws_independently(buffer):
+            parts = getattr(self.observation_space, "spaces", {"": self.observation_space}).values()
+            batch_bytes = batch_size * sum(space.dtype.itemsize * max(1, math.prod(space.shape)) for space in parts)
+            at_once = max(1, MAX_SAMPLE_BYTES // batch_bytes)
         for start in range(0, gradient_steps, at_once):
             n = min(at_once, gradient_steps - start)
             with record_function("sample"):
-                samples: Batch = self.replay_buffer.sample(n * batch_size, env=self._vec_normalize_env)  # type: ignore[union-attr]
+                samples: Batch = buffer.sample(n * batch_size, env=self._vec_normalize_env)
             yield from split(samples, n)
 
     @property
@@ -431,12 +471,12 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         The Bellman error of Eq. 1, summed over the critics.
 
         :param batch: Transitions
-        :return: A scalar, and metrics of the choice at the next states
+        :return: A scalar, and metrics: the mean of the first critic's Q, and those of the choice at the next states
         """
         target_q_values, metrics = self.target_q_values(batch)
         current_q_values = self.critic(batch.observations, batch.actions)
         losses = th.stack([F.mse_loss(current_q, target_q_values) for current_q in current_q_values])
-        return self.critic_loss_scale * losses.sum(), metrics
+        return self.critic_loss_scale * losses.sum(), {**metrics, "q_mean": current_q_values[0].detach().mean()}
 
     def smoothing_loss(self, batch: Batch) -> LossAndMetrics:
         """
@@ -611,7 +651,15 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         networks = [*self.policy.learner_names, *self.policy.target_names]
-        return [*super()._excluded_save_params(), *networks, "candidate_noise", "updater", "_action_masks", "_open_batches"]
+        return [
+            *super()._excluded_save_params(),
+            *networks,
+            "candidate_noise",
+            "updater",
+            "_action_masks",
+            "_open_batches",
+            "_plausible_range",
+        ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", *(f"{name}.optimizer" for name in self.policy.learners)], []
