@@ -250,15 +250,16 @@ def check_compiler() -> None:
     """
     Tracing takes a minute or more, so ask first.
 
-    :raises RuntimeError: if the C++ compiler that torch's inductor calls does not run
+    :raises RuntimeError: if the C++ compiler that torch's inductor would call in a new process does not run
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.cpp_builder import cpp_compiler_search
     from torch._inductor.exc import InvalidCxxCompiler
 
+    # Inductor's setting of this process may be older than the variable
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     try:
-        get_cpp_compiler()
+        cpp_compiler_search((None, name))
     except (InvalidCxxCompiler, OSError):
-        name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
         raise RuntimeError(
             f"the C++ compiler {name!r} was not found or does not run: install g++ (for example by apt install g++), "
             "or set CXX to a C++ compiler."
