@@ -5,9 +5,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EventCallback
-from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
@@ -131,23 +129,4 @@ def warn_of_empty_replay_buffer(model: OffPolicyAlgorithm, reset_num_timesteps: 
             "model.save_replay_buffer(path) after save(), and model.load_replay_buffer(path) after load().",
             UserWarning,
             stacklevel=3,
-        )
-
-
-def check_action_noise(action_noise: ActionNoise | None, action_dim: int, n_envs: int) -> None:
-    """
-    :param action_noise: Noise on the chosen actions
-    :param action_dim: Number of dimensions of an action
-    :param n_envs: Number of environments
-    :raises ValueError: if the noise has another number of dimensions, or is for another number of environments
-    """
-    noise: Any = action_noise
-    if isinstance(noise, VectorizedActionNoise):
-        if noise.n_envs != n_envs:
-            raise ValueError(f"action_noise={noise!r} is for {noise.n_envs} environments: it must be for {n_envs}.")
-        noise = noise.base_noise
-    size = np.size(getattr(noise, "_mu", 0.0))  # SB3's kinds keep their mean there
-    if size not in (1, action_dim):
-        raise ValueError(
-            f"action_noise={action_noise!r} has {size} dimensions: it must have {action_dim}, as the actions have."
         )

@@ -11,7 +11,7 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
@@ -143,8 +143,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
                 f"{type(self).__name__}.load(…, env=env), and use one of SB3's buffers."
             )
         self._action_masks = self._current_masks() if self.has_masks else None
-        if self.action_noise is not None:
-            check_action_noise(self.action_noise, (self.n_envs, *self._noise_shape))
+        self._check_action_noise()
         self._plausible_range = PlausibleRange(self.gamma)
         moment = f"step {self.num_timesteps}"
         if self._vec_normalize_env is not None:
@@ -153,6 +152,12 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         else:
             check_finite("observation", self._last_obs, moment)
         return result
+
+    def _check_action_noise(self) -> None:
+        if self.action_noise is not None:
+            # ``learn`` makes the noise of one environment one of several
+            n_envs = self.n_envs if isinstance(self.action_noise, VectorizedActionNoise) else 1
+            check_action_noise(self.action_noise, (n_envs, *self._noise_shape))
 
     def _current_masks(self) -> np.ndarray:
         """

@@ -25,7 +25,6 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.arguments import Check, InheritedArguments, check_choice, check_device
 from sb3_savo.common.arguments import ARGUMENT_CHECKS, SearchRange
 from sb3_savo.common.before_learning import (
-    check_action_noise,
     check_evaluation,
     check_learn_arguments,
     warn_of_empty_replay_buffer,
@@ -255,7 +254,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
                 raise ValueError(
                     f"buffer_size={self.buffer_size!r} is too large for this machine's memory. It must be smaller: {error}"
                 ) from error
-        check_action_noise(self.action_noise, self.action_dim, self.n_envs)
+        self._check_action_noise()
         arguments = self._policy_arguments()
         for name in self.policy_kwargs.keys() & inspect.signature(type(self)).parameters.keys():
             raise ValueError(
