@@ -244,7 +244,7 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "valid-set": show_valid_set,
     }.items():
         command = commands.add_parser(name)
-        command.set_defaults(function=function)
+        command.set_defaults(function=function, dims=None, projection=None)
         command.add_argument("--env", required=True, metavar="ID", help="the environment; MODULE:ID imports a module before")
         command.add_argument("-o", "--output", type=Path, required=name != "numbers", metavar="FILE", help="file to write")
         if name != "numbers":

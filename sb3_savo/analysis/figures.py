@@ -20,7 +20,7 @@ COLOR_MAP = "cividis"
 N_LEVELS = 20
 PANEL_WIDTH, PANEL_HEIGHT, MIN_WIDTH = 3.1, 2.9, 6.5  # in inches
 # Labels that are closer than this share of the panel are written as one
-MERGE_DISTANCE = 0.06
+MERGE_DISTANCE = 0.1
 
 
 def plot_landscape(landscape: StateLandscape, title: str) -> "Figure":
@@ -71,6 +71,8 @@ def plot_panels(
     limits = limits or Limits.of([landscape])
     if figure is None:
         figure = new_figure(*picture_size(rows))
+    from matplotlib.ticker import MaxNLocator
+
     is_curve = landscape.places.shape[1] == 1
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True, sharey=True)
     for row, row_axes in zip(rows, axes, strict=True):
@@ -86,9 +88,11 @@ def plot_panels(
             draw_marks(ax, landscape, panel)
             ax.set_title(panel.title, fontsize=10)
         if surface is not None:
-            drawn = [ax for panel, ax in zip(row, row_axes, strict=True) if panel is not None]
             is_learned = any(panel is not None and panel.is_learned for panel in row)
-            figure.colorbar(surface, ax=drawn, label="learned surrogate" if is_learned else "value", pad=0.02)
+            # Beside the empty places too, so that the columns of all rows stay aligned
+            bar = figure.colorbar(surface, ax=list(row_axes), pad=0.02, ticks=MaxNLocator(6))
+            bar.set_label("learned surrogate" if is_learned else "value (discounted return)", fontsize=8)
+            bar.ax.tick_params(labelsize=8)
     label_axes(axes, rows, landscape, is_curve)
     figure.suptitle(title, fontsize=10)
     add_legend(figure, landscape, rows)
@@ -292,7 +296,9 @@ def add_legend(figure: "Figure", landscape: StateLandscape, rows: Rows) -> None:
 
     panels = [panel for row in rows for panel in row if panel is not None]
     style: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "markeredgecolor": "black"}
-    handles: list[Any] = [Line2D([], [], marker="*", markersize=11, label=f"a{landscape.proposals.chosen}, chosen", **style)]
+    handles: list[Any] = [
+        Line2D([], [], marker="*", markersize=11, label=f"$a_{{{landscape.proposals.chosen}}}$, chosen", **style)
+    ]
     if len(landscape.marks) > 1:
         handles.append(Line2D([], [], marker="o", markersize=6, label="proposed $a_i$", **style))
     if any(panel.anchors for panel in panels):

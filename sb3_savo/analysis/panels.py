@@ -77,7 +77,9 @@ def curve_panels(landscape: StateLandscape) -> Rows:
     values, proposals = landscape.values, landscape.proposals
     everything = range(len(landscape.marks))
     taus = range(1, proposals.n_surrogates + 1)
-    panels = [Panel("Q", values.q1, proposals.q1, everything, dashed=lower_critic(landscape), thresholds=taus)]
+    panels: list[Panel | None] = [
+        Panel("Q (first critic)", values.q1, proposals.q1, everything, dashed=lower_critic(landscape), thresholds=taus)
+    ]
     for i in taus:
         panels.append(
             Panel(
@@ -98,14 +100,18 @@ def surface_panels(landscape: StateLandscape) -> Rows:
     values, proposals = landscape.values, landscape.proposals
     everything = range(len(landscape.marks))
     taus = range(1, proposals.n_surrogates + 1)
-    first = [Panel("Q (first critic)", values.q1, proposals.q1, everything)]
+    first: list[Panel | None] = [Panel("Q (first critic)", values.q1, proposals.q1, everything)]
     if lower_critic(landscape) is not None:
         first.append(Panel("min(Q, $Q_2$)", values.q_min, proposals.q_min, everything, thresholds=taus))
-    exact = [Panel(exact_title(landscape, i), values.exact[i - 1], proposals.q_min, everything, thresholds=[i]) for i in taus]
+    exact: list[Panel | None] = [
+        Panel(exact_title(landscape, i), values.exact[i - 1], proposals.q_min, everything, thresholds=[i]) for i in taus
+    ]
     rows = [first + exact]
     if values.learned is not None:
-        learned = [Panel(learned_title(i), values.learned[i - 1], proposals.q_min, everything, is_learned=True) for i in taus]
-        rows.append([None] * len(first) + learned)
+        learned: list[Panel | None] = [
+            Panel(learned_title(i), values.learned[i - 1], proposals.q_min, everything, is_learned=True) for i in taus
+        ]
+        rows.append([*(None for _ in first), *learned])
     return rows
 
 
@@ -114,7 +120,9 @@ def strip_panels(landscape: StateLandscape) -> Rows:
     values, proposals = landscape.values, landscape.proposals
     is_curve = landscape.places.shape[1] == 1
     taus = range(1, proposals.n_surrogates + 1)
-    panels = [Panel("min(Q, $Q_2$)" if lower_critic(landscape) else "Q", values.q_min, proposals.q_min, [0])]
+    panels: list[Panel | None] = [
+        Panel("min(Q, $Q_2$)" if lower_critic(landscape) else "Q", values.q_min, proposals.q_min, [0])
+    ]
     for i in taus:
         panels.append(
             Panel(
@@ -131,7 +139,7 @@ def strip_panels(landscape: StateLandscape) -> Rows:
     panels.append(Panel("Q (first critic): the choice", values.q1, proposals.q1, range(len(landscape.marks))))
     rows = [panels]
     if values.learned is not None and not is_curve:
-        learned = [
+        learned: list[Panel | None] = [
             Panel(learned_title(i), values.learned[i - 1], proposals.q_min, range(i + 1), range(i), is_learned=True)
             for i in taus
         ]
