@@ -19,7 +19,13 @@ import sb3_savo
 
 ROOT = Path(sb3_savo.__file__).parent.parent
 # Where imports that only an extra installs may stand
-EXTRA_OF = {"envs/movielens": "movielens", "envs/pictures.py": "render", "actions/nearest.py": "faiss"}
+EXTRA_OF = {
+    "actions/nearest.py": "faiss",
+    "analysis/actions.py": "umap",
+    "analysis": "plots",
+    "envs/movielens": "movielens",
+    "envs/pictures.py": "render",
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +139,18 @@ def test_the_newest_torch_allowed_is_the_one_tested(config):
 
 
 # Modules that only extras install
-MISSING = ["faiss", "gymnasium_robotics", "matplotlib", "moviepy", "pooch", "pygame", "scipy", "sklearn", "tensorboard"]
+MISSING = [
+    "faiss",
+    "gymnasium_robotics",
+    "matplotlib",
+    "moviepy",
+    "pooch",
+    "pygame",
+    "scipy",
+    "sklearn",
+    "tensorboard",
+    "umap",
+]
 
 
 def without_extras(code):

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.algorithms import ALGORITHMS
-from sb3_savo.analysis.actions import Projection
+from sb3_savo.analysis.actions import Projection, load_umap
 from sb3_savo.analysis.animation import animate_strip
 from sb3_savo.analysis.figures import plot_landscape, plot_strip
 from sb3_savo.analysis.numbers import landscape_numbers
@@ -100,8 +100,7 @@ class Run:
             else:
                 args.projection = "umap"
         if args.projection == "umap":
-            with needs_extra("umap", f"--projection umap of {action_dim} dimensions (--dims needs none)"):
-                import umap  # noqa: F401
+            named("--projection", load_umap)
 
     def _vec_env(self) -> VecEnv:
         path = self.args.normalize

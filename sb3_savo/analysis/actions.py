@@ -1,6 +1,7 @@
 """At which actions a landscape is drawn: slices through an action, samples of the space, and their projection to two axes."""
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -54,8 +55,7 @@ def project(points: np.ndarray, projection: Projection, seed: int = 0) -> np.nda
     """
     check_choice("projection", projection, Projection)
     if projection == "umap":
-        with needs_extra("umap", "projection='umap'"):
-            import umap
+        umap = load_umap()
         # Without n_jobs UMAP warns that a seed allows one thread only
         return np.asarray(umap.UMAP(n_components=2, random_state=seed, n_jobs=1).fit_transform(points))
     centered = points - points.mean(axis=0)
@@ -63,6 +63,16 @@ def project(points: np.ndarray, projection: Projection, seed: int = 0) -> np.nda
     plane = np.zeros((len(points), 2))
     plane[:, : len(directions)] = centered @ directions.T
     return plane
+
+
+def load_umap() -> ModuleType:
+    """
+    :return: The module of umap-learn
+    :raises ImportError: if it is not installed
+    """
+    with needs_extra("umap", "projection='umap'"):
+        import umap
+    return umap
 
 
 def to_environment(actions: np.ndarray, space: spaces.Space) -> np.ndarray:

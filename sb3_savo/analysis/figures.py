@@ -71,8 +71,6 @@ def plot_panels(
     limits = limits or Limits.of([landscape])
     if figure is None:
         figure = new_figure(*picture_size(rows))
-    from matplotlib.ticker import MaxNLocator
-
     is_curve = landscape.places.shape[1] == 1
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False, sharex=True, sharey=True)
     for row, row_axes in zip(rows, axes, strict=True):
@@ -90,7 +88,7 @@ def plot_panels(
         if surface is not None:
             is_learned = any(panel is not None and panel.is_learned for panel in row)
             # Beside the empty places too, so that the columns of all rows stay aligned
-            bar = figure.colorbar(surface, ax=list(row_axes), pad=0.02, ticks=MaxNLocator(6))
+            bar = figure.colorbar(surface, ax=list(row_axes), pad=0.02, ticks=inner_ticks(limits, is_learned))
             bar.set_label("learned surrogate" if is_learned else "value (discounted return)", fontsize=8)
             bar.ax.tick_params(labelsize=8)
     label_axes(axes, rows, landscape, is_curve)
@@ -112,6 +110,14 @@ def new_figure(width: float, height: float) -> "Figure":
     figure = Figure((width, height), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     return figure
+
+
+def inner_ticks(limits: Limits, is_learned: bool) -> list[float]:
+    """:return: Round numbers between the limits, for a color bar"""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = limits.learned if is_learned and limits.learned is not None else limits.exact
+    return [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
 
 
 def picture_size(rows: Rows) -> tuple[float, float]:
@@ -140,7 +146,9 @@ def draw_curves(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Lim
     for low, high in [] if landscape.valid is None else intervals(x, ~landscape.valid):
         ax.axvspan(low, high, facecolor="0.9", edgecolor="0.7", hatch="////", linewidth=0, zorder=0)
     if panel.dashed is not None:
-        ax.plot(x, panel.dashed[1], color=DASHED_COLOR, linestyle="--", linewidth=1.2, label=panel.dashed[0])
+        # Neighbors in a ranking of items have nothing to do with each other, so no line connects them
+        style = {"linestyle": "--"} if landscape.grid is not None else {"linestyle": "", "marker": ".", "markersize": 2}
+        ax.plot(x, panel.dashed[1], color=DASHED_COLOR, linewidth=1.2, label=panel.dashed[0], **style)
     ax.plot(x, panel.values, color=SOLID_COLOR, linewidth=1.5, label=panel.name)
     for i in panel.thresholds:
         tau = landscape.proposals.thresholds[i - 1]
@@ -191,7 +199,7 @@ def draw_surface(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Li
         order = np.argsort(panel.values, kind="stable")
         shown, hidden = order[valid[order]], order[~valid[order]]
         style: dict[str, Any] = {"cmap": COLOR_MAP, "vmin": low, "vmax": high, "rasterized": True}
-        ax.scatter(x[hidden], y[hidden], c=panel.values[hidden], s=5, marker="x", linewidths=0.4, alpha=0.45, **style)
+        ax.scatter(x[hidden], y[hidden], c=panel.values[hidden], s=9, marker="x", linewidths=0.5, alpha=0.8, **style)
         return ax.scatter(x[shown], y[shown], c=panel.values[shown], s=7, linewidths=0, **style)
     grid = [part.reshape(landscape.grid) for part in (x, y, panel.values)]
     surface = ax.contourf(*grid, levels=levels, cmap=COLOR_MAP, extend="both")
@@ -207,25 +215,16 @@ def draw_surface(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Li
 
 
 def draw_threshold_contours(ax: "Axes", landscape: StateLandscape, panel: Panel, grid: Sequence[np.ndarray]) -> None:
-    """Draw where min(Q, Q_2) is τ_i, and write that beside the line."""
+    """Draw where min(Q, Q_2) is τ_i."""
     from matplotlib.patheffects import withStroke
 
     q_min = landscape.values.q_min
-    taus: dict[float, list[str]] = {}
-    for i in panel.thresholds:
-        tau = float(landscape.proposals.thresholds[i - 1])
-        if q_min.min() < tau < q_min.max():
-            taus.setdefault(tau, []).append(f"\\tau_{{{i}}}")
-    if not taus:
-        return
-    levels = sorted(taus)
-    lines = ax.contour(grid[0], grid[1], q_min.reshape(grid[0].shape), levels=levels, colors="white", linewidths=1.1)
-    lines.set_linestyle("--")
-    outline: list[Any] = [withStroke(linewidth=2.4, foreground="black")]
-    lines.set_path_effects(outline)
-    names = {tau: f"${', '.join(labels)}$" for tau, labels in taus.items()}
-    for text in ax.clabel(lines, fmt=names, fontsize=8):
-        text.set_path_effects(outline)
+    taus = {float(landscape.proposals.thresholds[i - 1]) for i in panel.thresholds}
+    levels = sorted(tau for tau in taus if q_min.min() < tau < q_min.max())
+    if levels:
+        lines = ax.contour(grid[0], grid[1], q_min.reshape(grid[0].shape), levels=levels, colors="white", linewidths=1.2)
+        lines.set_linestyle("--")
+        lines.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
 
 
 def draw_marks(ax: "Axes", landscape: StateLandscape, panel: Panel) -> None:
@@ -242,7 +241,7 @@ def draw_marks(ax: "Axes", landscape: StateLandscape, panel: Panel) -> None:
             y,
             marker="*" if is_chosen else "s" if i in panel.anchors else "o",
             markersize=13 if is_chosen else 6,
-            markerfacecolor="none" if landscape.is_off_slice[i] else "white",
+            markerfacecolor="0.55" if landscape.is_off_slice[i] else "white",
             markeredgecolor="black",
             markeredgewidth=1.1,
             linestyle="",
@@ -293,6 +292,7 @@ def add_legend(figure: "Figure", landscape: StateLandscape, rows: Rows) -> None:
     """Explain the marks below the panels."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.patheffects import withStroke
 
     panels = [panel for row in rows for panel in row if panel is not None]
     style: dict[str, Any] = {"linestyle": "", "markerfacecolor": "white", "markeredgecolor": "black"}
@@ -304,17 +304,21 @@ def add_legend(figure: "Figure", landscape: StateLandscape, rows: Rows) -> None:
     if any(panel.anchors for panel in panels):
         handles.append(Line2D([], [], marker="s", markersize=6, label="anchor of $\\Psi_i$", **style))
     if landscape.is_off_slice.any():
-        hollow = {**style, "markerfacecolor": "none"}
-        handles.append(Line2D([], [], marker="o", markersize=6, label="hollow: off this slice", **hollow))
+        gray = {**style, "markerfacecolor": "0.55"}
+        handles.append(Line2D([], [], marker="o", markersize=6, label="gray: off this slice", **gray))
     if landscape.places.shape[1] == 1:
         dashed = [panel.dashed[0] for panel in panels if panel.dashed is not None]
         names = list(dict.fromkeys(panel.name for panel in panels))
         handles.append(Line2D([], [], color=SOLID_COLOR, label=" or ".join(names)))
         if dashed:
             label = " or ".join(dict.fromkeys(dashed))
-            handles.append(Line2D([], [], color=DASHED_COLOR, linestyle="--", label=label))
+            handles.append(Line2D([], [], color=DASHED_COLOR, linestyle=":" if landscape.grid is None else "--", label=label))
         if any(panel.thresholds for panel in panels):
             handles.append(Line2D([], [], color=THRESHOLD_COLOR, linestyle=":", label="threshold $\\tau_i$"))
+    elif landscape.grid is not None and any(panel.thresholds for panel in panels):
+        line = Line2D([], [], color="white", linestyle="--", path_effects=[withStroke(linewidth=2.4, foreground="black")])
+        line.set_label("min(Q, $Q_2$) = $\\tau_i$")
+        handles.append(line)
     if landscape.valid is not None:
         if landscape.places.shape[1] == 2 and landscape.grid is None:
             handles.append(Line2D([], [], marker="x", markersize=5, linestyle="", color="0.4", label="invalid action"))

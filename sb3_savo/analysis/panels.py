@@ -159,7 +159,7 @@ def learned_title(i: int) -> str:
 def lower_critic(landscape: StateLandscape) -> tuple[str, np.ndarray] | None:
     """:return: min(Q, Q_2) and its name; None if there is one critic only"""
     values = landscape.values
-    return None if np.array_equal(values.q1, values.q_min) else ("min(Q, $Q_2$)", values.q_min)
+    return None if values.n_critics == 1 else ("min(Q, $Q_2$)", values.q_min)
 
 
 def learned_curve(landscape: StateLandscape, i: int) -> tuple[str, np.ndarray] | None:

@@ -48,12 +48,14 @@ class Values:
     :param q_min: The smallest of the critics, min(Q, Q_2), (n,)
     :param exact: Ψ_i of Eq. 7 on min(Q, Q_2), i = 1 … k, (k, n)
     :param learned: Ψ̂_i, which imitates it, (k, n); None if the policy has no learned surrogates
+    :param n_critics: Number of critics
     """
 
     q1: np.ndarray
     q_min: np.ndarray
     exact: np.ndarray
     learned: np.ndarray | None
+    n_critics: int
 
 
 @th.no_grad()
@@ -103,6 +105,7 @@ def evaluate_at(policy: MaximizerPolicy, observation: Any, proposals: Proposals,
         q_min=q_min,
         exact=np.maximum(q_min, proposals.thresholds[:, None]),
         learned=learned,
+        n_critics=len(q_values),
     )
 
 

@@ -44,7 +44,7 @@ def plot_valid_set(env: gym.Env, dims: Sequence[int] | None, title: str) -> "Fig
         return plot_balls(env, f"{title}\n{share}")
     drawn = list(range(action_dim) if dims is None else dims)
     if len(drawn) < action_dim:
-        share += "; in this picture, the other dimensions are in the middle of their range"
+        share += "\nslice with the other dimensions in the middle of their range"
     return plot_slice(env, drawn, f"{title}\n{share}")
 
 
@@ -96,18 +96,24 @@ def plot_balls(env: gym.Env, title: str, n: int = 24) -> "Figure":
     restriction = restriction_of(env)
     assert restriction is not None
     figure = new_figure(5.5, 5.6)
+    from matplotlib.colors import LightSource
+
     ax = figure.add_subplot(projection="3d")
     low, high = restriction.low, restriction.low + restriction.width
     around, up = np.meshgrid(np.linspace(0, 2 * np.pi, n), np.linspace(0, np.pi, n // 2 + 1))
     sphere = np.stack([np.cos(around) * np.sin(up), np.sin(around) * np.sin(up), np.cos(up)], axis=-1)
+    light = LightSource(azdeg=240, altdeg=50)
     for center, radii in zip(*balls(restriction), strict=True):
         # A part that leaves the action space is pressed to its border
         surface = (center + radii * sphere).clip(low, high)
-        ax.plot_surface(*np.moveaxis(surface, -1, 0), color=VALID_COLOR, edgecolor=VALID_EDGE, linewidth=0.1, shade=True)
+        ax.plot_surface(
+            *np.moveaxis(surface, -1, 0), color=VALID_COLOR, edgecolor=VALID_EDGE, linewidth=0.1, lightsource=light
+        )
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
-    ax.set_box_aspect((1, 1, 1), zoom=0.85)
+    ax.set_box_aspect((1, 1, 1), zoom=0.8)
     for dim, set_label in enumerate((ax.set_xlabel, ax.set_ylabel, ax.set_zlabel)):
-        set_label(axis_label(dim).replace(" (", "\n("), fontsize=8)
+        set_label(axis_label(dim).replace(" (", "\n("), fontsize=8, labelpad=10)
+    ax.locator_params(nbins=5)
     ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=9)
     return figure
