@@ -84,7 +84,8 @@ def third_party_imports(path):
                 yield from ((name.name, inside_function) for name in child.names)
             elif isinstance(child, ast.ImportFrom) and child.level == 0:
                 yield child.module, inside_function
-            yield from imports(child, inside_function or isinstance(child, ast.FunctionDef | ast.Lambda))
+            is_for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from imports(child, inside_function or is_for_types or isinstance(child, ast.FunctionDef | ast.Lambda))
 
     found = {(name.partition(".")[0], inside) for name, inside in imports(ast.parse(path.read_text()))}
     own = {*sys.stdlib_module_names, "sb3_savo", "_sb3_savo_startup"}

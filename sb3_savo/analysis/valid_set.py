@@ -14,7 +14,7 @@ from sb3_savo.analysis.validity import balls, intervals, restriction_of, validit
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-N_LINE, N_PLANE = 2001, 401
+N_LINE, N_PLANE = 2001, 301
 VALID_COLOR, VALID_EDGE = "#56B4E9", "#0B3C5D"
 
 
