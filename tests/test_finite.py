@@ -189,7 +189,8 @@ class NaNNoise(ActionNoise):
 
 @pytest.mark.parametrize("n", [0, 10, 30])
 def test_action_noise_that_is_not_finite(n):
-    model = make(SAVO, options={"action_noise": NaNNoise(n)})
+    model = make(SAVO)
+    model.action_noise = NaNNoise(n)
     with pytest.raises(NonFiniteError, match=r"action_noise=.*: its sample at position"):
         model.learn(100)
     assert model.replay_buffer.size() == n

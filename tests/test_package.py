@@ -19,7 +19,13 @@ import sb3_savo
 
 ROOT = Path(sb3_savo.__file__).parent.parent
 # Where imports that only an extra installs may stand
-EXTRA_OF = {"envs/movielens": "movielens", "envs/pictures.py": "render", "actions/nearest.py": "faiss"}
+EXTRA_OF = {
+    "actions/nearest.py": "faiss",
+    "analysis/actions.py": "umap",
+    "analysis": "plots",
+    "envs/movielens": "movielens",
+    "envs/pictures.py": "render",
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,8 @@ def third_party_imports(path):
                 yield from ((name.name, inside_function) for name in child.names)
             elif isinstance(child, ast.ImportFrom) and child.level == 0:
                 yield child.module, inside_function
-            yield from imports(child, inside_function or isinstance(child, ast.FunctionDef | ast.Lambda))
+            is_for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from imports(child, inside_function or is_for_types or isinstance(child, ast.FunctionDef | ast.Lambda))
 
     found = {(name.partition(".")[0], inside) for name, inside in imports(ast.parse(path.read_text()))}
     own = {*sys.stdlib_module_names, "sb3_savo", "_sb3_savo_startup"}
@@ -133,7 +140,18 @@ def test_the_newest_torch_allowed_is_the_one_tested(config):
 
 
 # Modules that only extras install
-MISSING = ["faiss", "gymnasium_robotics", "matplotlib", "moviepy", "pooch", "pygame", "scipy", "sklearn", "tensorboard"]
+MISSING = [
+    "faiss",
+    "gymnasium_robotics",
+    "matplotlib",
+    "moviepy",
+    "pooch",
+    "pygame",
+    "scipy",
+    "sklearn",
+    "tensorboard",
+    "umap",
+]
 
 
 def without_extras(code):
