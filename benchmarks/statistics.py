@@ -123,6 +123,20 @@ def estimate(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) 
     return Estimate(float(statistic(scores)), float(low), float(high))
 
 
+def bootstrap_of_curve(curves: np.ndarray, n_resamples: int = 2_000, seed: int = 0) -> np.ndarray:
+    """
+    :param curves: (n_runs, n_points)
+    :param n_resamples: Number of resamples, each of whole runs
+    :param seed: Seed of the resamples
+    :return: Bounds of the 95 % interval of the mean at every point, NaN with fewer than :data:`MIN_SEEDS` runs; (2, n_points)
+    """
+    n_runs, n_points = curves.shape
+    if n_runs < MIN_SEEDS:
+        return np.full((2, n_points), np.nan)
+    drawn = np.random.default_rng(seed).integers(n_runs, size=(n_resamples, n_runs))
+    return np.quantile(curves[drawn].mean(axis=1), expanded_quantiles(n_runs), axis=0)
+
+
 def unpaired_difference(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Estimate:
     """
     :param ours: Scores of one method; (n_runs, n_tasks)
