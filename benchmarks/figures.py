@@ -1,7 +1,8 @@
-"""The figures of a report. They take the tables, and are readable in print and by the color-blind: colors go with dashes and markers."""
+"""The figures of a report. Dashes and markers go with the colors, for print and for the color-blind."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,11 +21,12 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 WIDTH = 7.0
 DPI = 150
-# Without the yellow of the palette, which fades in print
-COLORS = [color for i, color in enumerate(sns.color_palette("colorblind")) if i != 8]
+# Without the palette's pink and yellow, which fade in print
+COLORS = [color for i, color in enumerate(sns.color_palette("colorblind")) if i not in (6, 8)]
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vP*X<>p"
-THRESHOLDS = np.linspace(0, 1.05, 106)
+LEGEND_ROW = 0.17
+MAX_BANDS = 4
 
 sns.set_theme("paper", "ticks", rc={"axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False, "axes.titlesize": 9})
 
@@ -41,7 +43,7 @@ class Style:
         self.methods = list(methods)
         self.labels = {method: group.labels.get(method, method) for method in methods}
 
-    def line(self, method: str) -> dict[str, object]:
+    def line(self, method: str) -> dict[str, Any]:
         """
         :param method: A method
         :return: Arguments of matplotlib's ``plot``
@@ -77,9 +79,8 @@ def panels(names: Sequence[str], height: float, columns: int = 4, sharey: bool =
     """
     columns = min(columns, len(names))
     n_rows = -(-len(names) // columns)
-    width = WIDTH if columns > 1 else WIDTH * 0.65
     figure, axes = plt.subplots(
-        n_rows, columns, figsize=(width, height * n_rows), squeeze=False, sharey=sharey, layout="constrained"
+        n_rows, columns, figsize=(WIDTH, height * n_rows), squeeze=False, sharey=sharey, layout="constrained"
     )
     flat = list(axes.flat)
     for unused in flat[len(names) :]:
@@ -91,30 +92,43 @@ def panels(names: Sequence[str], height: float, columns: int = 4, sharey: bool =
 
 def add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """
-    :param figure: A figure; its legend goes below the panels
+    :param figure: A figure; it grows by a legend below the panels
     :param axes: Its panels
     """
-    handles: dict[str, object] = {}
+    handles: dict[str, Any] = {}
     for ax in axes:
         handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    longest = max(map(len, handles), default=1)
+    longest = max(map(len, handles))
+    # About 15 characters take an inch, and the sample of the line takes as much as 8
     columns = max(1, min(len(handles), int(figure.get_figwidth() * 15 / (longest + 8))))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, handlelength=3.5)  # type: ignore[arg-type]
+    n_rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * n_rows)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=columns, handlelength=3.5, fontsize=8
+    )
 
 
-def draw_curve(ax: Axes, curve: pd.DataFrame, line: Mapping[str, object]) -> None:
+def draw_curve(ax: Axes, curve: pd.DataFrame, line: Mapping[str, Any], start: int | None = None) -> None:
     """
     :param ax: A panel
     :param curve: Columns ``x``, ``mean``, ``low``, ``high``
     :param line: Arguments of matplotlib's ``plot``
+    :param start: Draw the interval as a bar at every marker, the first of which is at this row; None draws it as a band
     """
-    ax.plot(curve.x, curve["mean"], markevery=max(1, len(curve) // 6), **line)  # type: ignore[arg-type]
-    ax.fill_between(curve.x, curve.low, curve.high, color=line["color"], alpha=0.13, linewidth=0)  # type: ignore[arg-type]
+    every = max(1, len(curve) // 6)
+    marked = slice(0 if start is None else start % every, None, every)
+    ax.plot(curve.x, curve["mean"], markevery=marked, **line)
+    if start is None:
+        ax.fill_between(curve.x, curve.low, curve.high, color=line["color"], alpha=0.15, linewidth=0)
+    else:
+        bars = curve[marked]
+        ax.vlines(bars.x, bars.low, bars.high, color=line["color"], linewidth=0.8, alpha=0.7)
 
 
 def draw_curves(group: Group, style: Style, x: str, y: str, x_label: str, y_label: str, path: Path) -> None:
     """
-    One panel per task, one curve per method with its pointwise 95 % interval.
+    One panel per task, one curve per method with its pointwise 95 % interval: a band for the first method, and for every one
+    if there are at most :data:`MAX_BANDS`; bars at the markers for the others. Below five seeds, thin lines show the runs.
 
     :param group: The runs
     :param style: The methods
@@ -130,12 +144,18 @@ def draw_curves(group: Group, style: Style, x: str, y: str, x_label: str, y_labe
     for ax, task in zip(axes, tasks, strict=True):
         for method in style.methods:
             chosen = rows[(rows.task == task) & (rows.method == method)]
-            if len(chosen):
-                draw_curve(ax, learning_curve(chosen, x, y), style.line(method))
+            if chosen.empty:
+                continue
+            index = style.methods.index(method)
+            has_band = index == 0 or len(style.methods) <= MAX_BANDS
+            draw_curve(ax, learning_curve(chosen, x, y), style.line(method), None if has_band else index)
+            if chosen.seed.nunique() < statistics.MIN_SEEDS:
+                for _, run in chosen.sort_values(x).groupby("seed"):
+                    ax.plot(run[x], run[y], color=style.line(method)["color"], linewidth=0.5, alpha=0.5, zorder=2)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_xlabel(x_label)
-    axes[0].set_ylabel(y_label)
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        ax.set_xlabel(x_label, fontsize=8)
+    figure.supylabel(y_label, fontsize=8)
     add_legend(figure, axes)
     save(figure, path)
 
@@ -167,7 +187,7 @@ def draw_final(table: pd.DataFrame, runs: pd.DataFrame, style: Style, label: str
     save(figure, path)
 
 
-def draw_interval(ax: Axes, y: float, value: float, low: float, high: float, line: Mapping[str, object]) -> None:
+def draw_interval(ax: Axes, y: float, value: float, low: float, high: float, line: Mapping[str, Any]) -> None:
     """
     :param ax: A panel
     :param y: Vertical position
@@ -176,8 +196,8 @@ def draw_interval(ax: Axes, y: float, value: float, low: float, high: float, lin
     :param high: Upper bound of its interval
     :param line: Style of the method
     """
-    ax.plot([low, high], [y, y], color=line["color"], linewidth=2, solid_capstyle="butt", zorder=3)  # type: ignore[arg-type]
-    ax.plot([value], [y], color=line["color"], marker=line["marker"], markersize=5, zorder=4)  # type: ignore[arg-type]
+    ax.plot([low, high], [y, y], color=line["color"], linewidth=2, solid_capstyle="butt", zorder=3)
+    ax.plot([value], [y], color=line["color"], marker=line["marker"], markersize=5, zorder=4)
 
 
 def label_rows(ax: Axes, place: Mapping[str, int], style: Style) -> None:
@@ -214,17 +234,17 @@ def draw_aggregates(table: pd.DataFrame, names: Sequence[str], style: Style, pat
 
 def draw_profiles(runs: pd.DataFrame, style: Style, path: Path) -> None:
     """
-    Share of the runs of all tasks above every score, with pointwise 95 % intervals; of methods with enough seeds on every task.
+    Share of the runs of all tasks above every score, with pointwise 95 % intervals, of the methods with enough seeds.
 
     :param runs: One row per run
     :param style: The methods
     :param path: File of the figure
     """
     tasks = sorted(runs.task.unique())
-    low = min(0.0, float(runs.final_normalized.quantile(0.02)))
+    low = float(runs.final_normalized.min()) - 0.02
     # A strict profile at the best possible score is 0, so the axis ends above it
     thresholds = np.linspace(low, max(1.0, float(runs.final_normalized.max())) + 0.02, 150)
-    figure, axes = panels([""], height=3.2)
+    figure, axes = panels([""], height=2.8)
     for method in style.methods:
         scores = matrix(runs, method, tasks, "final_normalized").to_numpy()
         if len(scores) >= statistics.MIN_SEEDS:
@@ -232,7 +252,10 @@ def draw_profiles(runs: pd.DataFrame, style: Style, path: Path) -> None:
             curve = pd.DataFrame(
                 {"x": thresholds, "mean": statistics.profile(scores, thresholds), "low": bounds[0], "high": bounds[1]}
             )
-            draw_curve(axes[0], curve, style.line(method))
+            index = style.methods.index(method)
+            draw_curve(
+                axes[0], curve, style.line(method), None if index == 0 or len(style.methods) <= MAX_BANDS else 4 * index
+            )
     axes[0].set_xlabel("normalized score τ")
     axes[0].set_ylabel("share of runs above τ")
     axes[0].set_ylim(-0.02, 1.02)
@@ -240,24 +263,21 @@ def draw_profiles(runs: pd.DataFrame, style: Style, path: Path) -> None:
     save(figure, path)
 
 
-def draw_comparisons(table: pd.DataFrame, style: Style, path: Path) -> None:
+def draw_comparisons(table: pd.DataFrame, name: str, titles: Mapping[str, str], style: Style, label: str, path: Path) -> None:
     """
-    For every task, how much higher a method scores than every other, with 95 % intervals; right of 0 it is ahead. The last panel
-    shows the probability of improvement; right of ½ it is ahead.
+    One panel per task: a figure of the comparison of a method with every other, with its 95 % interval.
 
-    :param table: The table of the comparisons
+    :param table: The comparisons, without those of too few seeds
+    :param name: Column of the figure, ``difference`` or ``probability``
+    :param titles: Task → title of its panel
     :param style: The methods
+    :param label: What the figure is
     :param path: File of the figure
     """
-    table = table[table.seeds >= statistics.MIN_SEEDS]
-    tasks = list(dict.fromkeys(table.task))
-    last = tasks[0]
-    title = "probability of\nimprovement" + (f", {last}" if len(tasks) > 1 else "")
-    figure, axes = panels([*tasks, title], height=0.8 + 0.2 * table.other.nunique(), columns=3, sharey=True)
     others = [method for method in style.methods if method in set(table.other)]
+    figure, axes = panels(list(titles.values()), height=0.7 + 0.2 * len(others), sharey=True)
     place = {method: len(others) - i for i, method in enumerate(others)}
-    for ax, task in zip(axes, [*tasks, last], strict=True):
-        name = "probability" if ax is axes[-1] else "difference"
+    for ax, task in zip(axes, titles, strict=True):
         for row in table[table.task == task].to_dict("records"):
             draw_interval(
                 ax, place[row["other"]], row[name], row[f"{name}_low"], row[f"{name}_high"], style.line(row["other"])
@@ -265,8 +285,9 @@ def draw_comparisons(table: pd.DataFrame, style: Style, path: Path) -> None:
         ax.axvline(0.5 if name == "probability" else 0, color="0.3", linewidth=0.8, zorder=1)
         ax.xaxis.set_major_locator(MaxNLocator(4))
         label_rows(ax, place, style)
-    axes[-1].set_xlim(-0.03, 1.03)
-    figure.supxlabel(f"{style.labels[table.method.iloc[0]]} minus the method of the row, normalized score", fontsize=8)
+        if name == "probability":
+            ax.set_xlim(-0.03, 1.03)
+    figure.supxlabel(label, fontsize=8)
     save(figure, path)
 
 
@@ -288,11 +309,12 @@ def draw_scaling(group: Group, table: pd.DataFrame, label: str, path: Path) -> N
             numbers = {method: n for method, (name, n) in group.actors.items() if name == family}
             rows = table[(table.task == task) & table.method.isin(numbers)]
             rows = rows.assign(n=rows.method.map(numbers)).sort_values("n")
-            ax.plot(rows.n, rows.final, **style.line(family))  # type: ignore[arg-type]
+            ax.plot(rows.n, rows.final, **style.line(family))
             color = style.line(family)["color"]
-            ax.vlines(rows.n, rows.final_low, rows.final_high, color=color, linewidth=1.3)  # type: ignore[arg-type]
+            ax.vlines(rows.n, rows.final_low, rows.final_high, color=color, linewidth=1.3)
         ax.set_xticks(sorted({n for _, n in group.actors.values()}))
         ax.set_xlabel("number of actors")
-    axes[0].set_ylabel(label)
-    add_legend(figure, axes)
+    figure.supylabel(label, fontsize=8)
+    if len(families) > 1:
+        add_legend(figure, axes)
     save(figure, path)

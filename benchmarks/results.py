@@ -11,8 +11,8 @@ import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
 
-# What a score of 0 and a score of 1 stand for, where it is known: the mean return of random actions, and the best known return.
-# `python -m benchmarks.oracles` measures the two discrete tasks; an episode of the pendulum has 1,000 steps with a reward of 1.
+# What a score of 0 and a score of 1 stand for, where it is known. `python -m benchmarks.oracles` measures the two discrete
+# tasks; an episode of the pendulum has 1,000 steps with a reward of 1.
 KNOWN_RANGES: dict[str, tuple[float | None, float | None, str]] = {
     "MiningExpedition-v0": (0.26, 10.67, "random actions; shortest way to the goal"),
     "RecSim-v0": (2.71, 9.72, "random items; a recommender that knows users and items from the inside"),
@@ -33,8 +33,8 @@ class Group:
     Runs that can be compared, since they have the same budget.
 
     :param name: What distinguishes the group within its suite
-    :param evaluations: One row per run and evaluation. Columns ``task``, ``method``, ``seed``, ``step``, ``score``, and where the
-        runs recorded them ``seconds`` (wall time since the start), ``updates`` and other figures
+    :param evaluations: One row per run and evaluation. Columns ``task``, ``method``, ``seed``, ``step``, ``score``, and where
+        the runs recorded them ``seconds`` (wall time since the start), ``updates`` and other figures
     :param expected: The planned runs; columns ``task``, ``method``, ``seed``
     :param step_unit: What a step is
     :param score_unit: What a score is

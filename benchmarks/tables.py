@@ -23,8 +23,8 @@ def score_runs(group: Group) -> pd.DataFrame:
     """
     :param group: A group
     :return: One row per run: ``final``, the mean score of the last tenth of its evaluations and at least of the last one;
-        ``whole``, the mean score of all evaluations, which rewards learning early; and both normalized, as ``final_normalized``
-        and ``whole_normalized``
+        ``whole``, the mean score of all evaluations, which rewards learning early; and both normalized, as
+        ``final_normalized`` and ``whole_normalized``
     """
     ordered = group.evaluations.sort_values("step").groupby(["task", "method", "seed"]).score
     runs = ordered.agg(final=lambda scores: scores.tail(max(len(scores) // 10, 1)).mean(), whole="mean").reset_index()
@@ -102,7 +102,8 @@ def aggregate(runs: pd.DataFrame, methods: Sequence[str], column: str = "final_n
                 value, low, high = statistics.estimate(scores, statistic)
                 row |= {name: value, f"{name}_low": low, f"{name}_high": high}
             rows.append(row)
-    return pd.DataFrame(rows)
+    columns = [f"{name}{bound}" for name in AGGREGATES for bound in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["method", "seeds", *columns])
 
 
 def compare(runs: pd.DataFrame, ours: str, others: Sequence[str], column: str) -> pd.DataFrame:
@@ -140,7 +141,7 @@ def compare_scores(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object
         difference = probability = statistics.Estimate(np.nan, np.nan, np.nan)
     else:
         a, b = a.to_numpy(), b.to_numpy()
-        difference = statistics.estimate(a - b, statistics.mean) if paired else statistics.unpaired_difference(a, b)
+        difference = statistics.mean_difference(a, b, paired)
         probability = statistics.probability_of_improvement(a, b, paired)
     verdict = "no difference shown"
     if n < MIN_SEEDS:
