@@ -3,7 +3,6 @@ Do the runs of a suite, each in a process of its own.
 
     python -m benchmarks.run study_a --workers 2
     python -m benchmarks.run study_a --list
-    python -m benchmarks.run fig8 --budget paper --backend slurm --workers 100
 
 A suite is a file of ``benchmarks/suites``, or the path of such a file. Finished runs are skipped, so the command can be
 stopped at any time and given again. Several of these commands may share a suite and a folder. The exit code is 1 if a run

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from benchmarks.suite import Run
 
-NAMES = ("local", "ray", "slurm")
+NAMES = ("local",)
 
 
 class Outcome(NamedTuple):
@@ -49,14 +49,6 @@ def make_backend(name: str) -> Backend:
     :param name: One of :data:`NAMES`
     :return: The backend
     """
-    if name == "ray":
-        from benchmarks.backends.ray import RayBackend
-
-        return RayBackend()
-    if name == "slurm":
-        from benchmarks.backends.slurm import SlurmBackend
-
-        return SlurmBackend()
     from benchmarks.backends.local import LocalBackend
 
     return LocalBackend()
