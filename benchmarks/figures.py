@@ -65,7 +65,7 @@ def save(figure: Figure, path: Path) -> None:
     :param figure: A figure, which is closed
     :param path: Its file
     """
-    figure.savefig(path, dpi=DPI, bbox_inches="tight")
+    figure.savefig(path, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
     plt.close(figure)
 
 
@@ -77,8 +77,8 @@ def panels(names: Sequence[str], height: float, columns: int = 4, sharey: bool =
     :param sharey: Whether all panels have the same vertical axis
     :return: A figure of the width of a page, and its panels
     """
-    columns = min(columns, len(names))
     n_rows = -(-len(names) // columns)
+    columns = -(-len(names) // n_rows)
     figure, axes = plt.subplots(
         n_rows, columns, figsize=(WIDTH, height * n_rows), squeeze=False, sharey=sharey, layout="constrained"
     )
@@ -102,6 +102,7 @@ def add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
     # About 15 characters take an inch, and the sample of the line takes as much as 8
     columns = max(1, min(len(handles), int(figure.get_figwidth() * 15 / (longest + 8))))
     n_rows = -(-len(handles) // columns)
+    columns = -(-len(handles) // n_rows)
     figure.set_figheight(figure.get_figheight() + LEGEND_ROW * n_rows)
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=columns, handlelength=3.5, fontsize=8
@@ -140,7 +141,7 @@ def draw_curves(group: Group, style: Style, x: str, y: str, x_label: str, y_labe
     """
     rows = group.evaluations.dropna(subset=[x, y])
     tasks = sorted(rows.task.unique())
-    figure, axes = panels(tasks, height=2.6, columns=2 if len(tasks) in (2, 4) else 3)
+    figure, axes = panels(tasks, height=2.6, columns=3)
     for ax, task in zip(axes, tasks, strict=True):
         for method in style.methods:
             chosen = rows[(rows.task == task) & (rows.method == method)]

@@ -51,7 +51,7 @@ def write(suite: str, budget: str, folder: Path | None, method: str | None, out:
     missing = pd.concat([group.missing.assign(group=group.name) for group in groups])
     if missing.empty:
         return "No run is missing."
-    return f"{len(missing)} runs are missing:\n{missing.to_string(index=False)}"
+    return f"Missing runs: {len(missing)}\n{missing.to_string(index=False)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+
+from benchmarks.recording import EVALUATIONS, RECORD, is_finished
+from benchmarks.suite import Run, list_runs, load_methods, load_suite
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -70,16 +72,15 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
     :param folder: Folder of the results, or None for the one in which the runner puts them
     :return: The groups of comparable runs
     :raises FileNotFoundError: If the folder has no results
+    :raises ValueError: If there is no such suite, or its file is wrong
     """
     if suite in OLD_SUITES:
         folder = folder or RESULTS / suite
         groups = landscape_groups(folder) if suite == "landscapes" else [return_group(folder)]
     else:
-        # The results from before the suites are readable without the runner
-        from benchmarks.suite import list_runs, load_methods
-
         folder = folder or RESULTS / "runs"
-        labels = {name: method.get("label", name) for name, method in load_methods().items()}
+        path, _ = load_suite(suite)
+        labels = {name: method.get("label", name) for name, method in load_methods(path.parent).items()}
         groups = suite_groups(list_runs(suite, budget), folder, labels)
     groups = [group for group in groups if not group.evaluations.empty]
     if not groups:
@@ -87,7 +88,7 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
     return groups
 
 
-def suite_groups(runs: Iterable[Any], folder: Path, labels: Mapping[str, str]) -> list[Group]:
+def suite_groups(runs: Iterable[Run], folder: Path, labels: Mapping[str, str]) -> list[Group]:
     """
     :param runs: The planned runs of a suite
     :param folder: Folder of the results
@@ -95,7 +96,7 @@ def suite_groups(runs: Iterable[Any], folder: Path, labels: Mapping[str, str]) -
     :return: One group per kind and budget of landscape runs, and one for all other runs
     :raises ValueError: If two runs of a group have the same task, method and seed
     """
-    planned: dict[str, list[Any]] = {}
+    planned: dict[str, list[Run]] = {}
     for run in runs:
         kind = run.task.rpartition("-")[2]
         is_landscape = run.settings["runner"].startswith("benchmarks.landscapes:")
@@ -103,7 +104,7 @@ def suite_groups(runs: Iterable[Any], folder: Path, labels: Mapping[str, str]) -
     return [suite_group(name, members, folder, labels) for name, members in planned.items()]
 
 
-def suite_group(name: str, runs: Sequence[Any], folder: Path, labels: Mapping[str, str]) -> Group:
+def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[str, str]) -> Group:
     """
     :param name: Name of the group
     :param runs: Its planned runs
@@ -119,11 +120,10 @@ def suite_group(name: str, runs: Sequence[Any], folder: Path, labels: Mapping[st
         raise ValueError(f"Two runs of {task}, {method}, seed {seed} differ in their settings: a report can not compare them.")
     tables, versions = [], set()
     for run in runs:
-        # run.json is written last, so a folder without it is of an unfinished run
-        if (folder / run.name / "run.json").exists():
+        if is_finished(folder / run.name):
             key = {"task": run.task, "method": run.method, "seed": run.seed}
-            tables.append(pd.read_csv(folder / run.name / "evaluations.csv").assign(**key))
-            recorded = json.loads((folder / run.name / "run.json").read_text()).get("versions", {})
+            tables.append(pd.read_csv(folder / run.name / EVALUATIONS).assign(**key))
+            recorded = json.loads((folder / run.name / RECORD).read_text()).get("versions", {})
             versions.add(", ".join(f"{package} {version}" for package, version in recorded.items()))
     empty = pd.DataFrame(columns=[*KEYS, "step", "return_mean"])
     evaluations = pd.concat(tables, ignore_index=True) if tables else empty

@@ -99,6 +99,10 @@ class GroupReport:
         self.scaling()
         return "\n\n".join(self.parts) + "\n"
 
+    def seeds(self) -> pd.DataFrame:
+        """:return: Number of ``seeds`` of every ``task`` and ``method``"""
+        return self.runs.groupby(["task", "method"]).seed.nunique().rename("seeds").reset_index()
+
     def has_curves(self) -> bool:
         """:return: Whether some runs were evaluated more than twice"""
         return bool(self.group.evaluations.groupby(KEYS).size().max() > 2)
@@ -148,7 +152,7 @@ class GroupReport:
         :param y_label: Its label, with the unit
         """
         caption = (
-            f"{title}, {seeds_text(self.runs.groupby(['task', 'method']).seed.nunique())}. Vertical: {y_label}. Horizontal: "
+            f"{title}, {seeds_text(self.seeds().seeds)}. Vertical: {y_label}. Horizontal: "
             f"{x_label}. Line: mean over the seeds. Bands, and bars at the markers: pointwise 95 % intervals. Below "
             f"{MIN_SEEDS} seeds, "
             "thin lines show the runs instead."
@@ -280,17 +284,16 @@ class GroupReport:
         table = table.sort_values(
             ["task", "method"], key=lambda column: column.map(order) if column.name == "method" else column
         )
+        table = table.merge(self.seeds(), on=["task", "method"])
         self.write_table("figures", table)
-        counts = self.runs.groupby(["task", "method"]).seed.nunique()
         legend = "; ".join(f"`{name}`: {MORE_FIGURES[name][0]}" for name in found)
         shown = self.labeled(table)
-        self.parts.append("### Other figures")
-        if counts.min() >= MIN_SEEDS:
-            self.parts.append("\n".join(f"- {words.best_of_figure(shown, name, MORE_FIGURES[name][1])}" for name in found))
-        else:
-            self.parts.append("Some methods have too few seeds, so the methods are not ranked.")
-        self.parts.append(markdown(shown.assign(**{name: shown[name].map(number) for name in found})))
-        self.parts.append(f"*At the last evaluation, mean over {seeds_text(counts)}. {legend}.*")
+        self.parts += [
+            "### Other figures",
+            "\n".join(f"- {words.best_of_figure(shown, name, MORE_FIGURES[name][1])}" for name in found),
+            markdown(shown.assign(**{name: shown[name].map(number) for name in found})),
+            f"*At the last evaluation, mean over {seeds_text(table.seeds)}. {legend}.*",
+        ]
         name = "surrogate_error_pct"
         if self.has_curves() and name in found:
             self.add_curves("surrogate-error", "Surrogate error", "step", name, self.group.step_unit, MORE_FIGURES[name][0])
@@ -307,7 +310,7 @@ class GroupReport:
             self.parts.append("These runs recorded neither wall time nor gradient steps at several evaluations: no figure.")
         if "seconds" in names:
             seconds = evaluations.groupby(KEYS).seconds.max().groupby(["task", "method"]).median()
-            table = seconds.div(60).rename("median_minutes").reset_index()
+            table = seconds.div(60).rename("median_minutes").reset_index().merge(self.seeds(), on=["task", "method"])
             self.write_table("compute", table)
             table = self.labeled(table)
             self.parts += [

@@ -92,11 +92,13 @@ def highest_aggregate(table: pd.DataFrame, name: str) -> str:
 
 def best_of_figure(table: pd.DataFrame, name: str, less_is_better: bool) -> str:
     """
-    :param table: One row per task and method, with labels as methods
+    :param table: One row per task and method, with labels as methods, and their number of ``seeds``
     :param name: Column of a figure
     :param less_is_better: Whether less is better
-    :return: Which method has the best mean on each task
+    :return: Which method has the best figure on each task
     """
+    if table.seeds.min() < MIN_SEEDS:
+        return f"`{name}`: {TOO_FEW} of some methods to rank them."
     places = []
     for task, rows in table.dropna(subset=[name]).groupby("task"):
         best = number(rows[name].min() if less_is_better else rows[name].max())

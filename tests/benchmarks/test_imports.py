@@ -10,14 +10,20 @@ import benchmarks
 FOLDER = Path(benchmarks.__file__).parent
 SHARED = {
     "backends",
+    "figures",
     "hyperparameters",
     "landscape_tasks",
     "landscapes",
     "random_policy",
     "recording",
+    "results",
     "runs",
+    "sections",
+    "statistics",
     "suite",
+    "tables",
     "timing",
+    "words",
     "training",
     "worker",
 }

@@ -41,9 +41,7 @@ def test_interquartile_mean_by_sorting():
 def test_aggregates_of_stacks(statistic, scores):
     stack = statistics.resample(scores, n_resamples=4)
     np.testing.assert_allclose(statistic(stack), [statistic(one) for one in stack])
-    np.testing.assert_allclose(
-        statistics.profile(stack, np.zeros(1)), [statistics.profile(one, np.zeros(1)) for one in stack]
-    )
+    np.testing.assert_allclose(statistics.profile(stack, np.zeros(1)), [statistics.profile(one, np.zeros(1)) for one in stack])
 
 
 def test_profile_by_counting():
