@@ -1,5 +1,6 @@
 """The figures of a report. Dashes and markers go with the colors, for print and for the color-blind."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from PIL import Image
 
 from benchmarks import statistics
 from benchmarks.results import Group
@@ -62,11 +64,18 @@ class Style:
 
 def save(figure: Figure, path: Path) -> None:
     """
+    Save a figure as PNG for the screen and as PDF for print.
+
     :param figure: A figure, which is closed
-    :param path: Its file
+    :param path: Its PNG file; the PDF file is beside it
     """
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", pil_kwargs={"optimize": True})
+    # Without the date, so that the same results give the same file
+    figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=DPI, bbox_inches="tight")
     plt.close(figure)
+    # 128 colors suffice, and make the file three times smaller
+    Image.open(picture).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def panels(names: Sequence[str], height: float, columns: int = 4, sharey: bool = False) -> tuple[Figure, list[Axes]]:
