@@ -1,34 +1,61 @@
 """
-How well does each method maximize? The tasks have one step and a known landscape. Networks, batches, updates and noise are
-equal for all methods, except that GreedyAC explores by its own samples.
+Runs on landscapes, one-step tasks that are known, which measure how well a method maximizes. Networks, batches, updates and
+noise are equal for all methods, except that GreedyAC explores by its own samples. The seed of a run is also the seed of its
+landscape, and the steps of a run are updates.
 
-    python -m benchmarks.landscapes frozen             # the landscape replaces the critic: measures the maximization alone
-    python -m benchmarks.landscapes learned            # the whole algorithm learns from interaction
-    python -m benchmarks.landscapes frozen --report    # only print the tables
-
-Every method and task is assessed on the same 1,000 contexts. ``chosen``: value of the chosen action, as a share of the
-greatest value. ``candidate_i``: the value of candidate i alone, as such a share. ``within_1`` and ``within_10``: share of
-contexts in which the chosen action is within 1 % or 10 % of the greatest value. ``gap``: suboptimality of Eq. 4 under the
-landscape. ``q_gap``, in a learned run: suboptimality under the learned Q, by dense search.
-
-The seed of a run is also the seed of its landscape. Finished runs are skipped, so the command can be stopped and run again.
+Every run is assessed on the same 1,000 contexts. ``return_mean``: value of the chosen action, as a share of the greatest
+value. ``candidate_i``: the value of candidate i alone, as such a share. ``within_1`` and ``within_10``: share of contexts in
+which the chosen action is within 1 % or 10 % of the greatest value. ``gap``: suboptimality of Eq. 4 under the landscape.
+``q_gap``, in a learned run: suboptimality under the learned Q, by dense search.
 """
 
-import argparse
-from pathlib import Path
-
-import pandas as pd
 import torch as th
-from scipy import stats
 
-from benchmarks.landscape_tasks import CHECKPOINTS, FREQUENCIES, METHODS, SHARED, TASKS, make_model, steps_per_update
-from benchmarks.runs import add_arguments, run_all, write_when_complete
+from benchmarks.landscape_tasks import make_model, steps_until
+from benchmarks.recording import Recorder
+from benchmarks.suite import Run
 from sb3_savo.analysis import highest_q
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
 
-BEST = "savo_hybrid"
 N_CONTEXTS = 1_000
+
+
+def run_frozen(run: Run, recorder: Recorder) -> None:
+    """
+    The landscape replaces the critic: measures the maximization alone.
+
+    :param run: The run
+    :param recorder: Takes its evaluations
+    """
+    learn(run, recorder, frozen=True)
+
+
+def run_learned(run: Run, recorder: Recorder) -> None:
+    """
+    The whole algorithm learns from interaction.
+
+    :param run: The run
+    :param recorder: Takes its evaluations
+    """
+    learn(run, recorder, frozen=False)
+
+
+def learn(run: Run, recorder: Recorder, frozen: bool) -> None:
+    """
+    :param run: The run
+    :param recorder: Takes its evaluations
+    :param frozen: Whether the landscape replaces the critic
+    """
+    th.set_num_threads(1)
+    settings = run.settings
+    model, landscape = make_model(settings["env"], settings["algorithm"], settings["arguments"], run.seed, run.steps, frozen)
+    for index in range(1, run.evaluations + 1):
+        updates = run.steps * index // run.evaluations
+        model.learn(steps_until(model, updates), reset_num_timesteps=False, log_interval=None)
+        with th.random.fork_rng(devices=[]):
+            figures = assess(model, landscape, learned=not frozen)
+        recorder.add(updates, model._n_updates, figures.pop("chosen"), **figures)
 
 
 def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> dict[str, float]:
@@ -59,121 +86,3 @@ def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> di
         top = th.cat([highest_q(model.policy, part) for part in contexts.split(100)])
         figures["q_gap"] = (top - q_values.amax(dim=1)).clamp(min=0).mean().item()
     return figures | {f"candidate_{i}": share.mean().item() for i, share in enumerate(shares[:, 1:].T)}
-
-
-def run(kind: str, task: str, method: str, seed: int, n_updates: int, folder: Path) -> None:
-    """
-    :param kind: ``frozen`` or ``learned``
-    :param task: One of :data:`TASKS`
-    :param method: One of :data:`METHODS`
-    :param seed: Seed of the run and of the landscape
-    :param n_updates: Number of updates
-    :param folder: Results folder
-    """
-    path = folder / f"{task}-{method}-{seed}-{n_updates}.csv"
-    if path.exists():
-        return
-    th.set_num_threads(1)
-    model, landscape = make_model(kind, task, method, seed, n_updates)
-    rows = []
-    for checkpoint in [c for c in CHECKPOINTS if c < n_updates] + [n_updates]:
-        n_steps = SHARED["learning_starts"] + checkpoint * steps_per_update(kind) - model.num_timesteps
-        model.learn(n_steps, reset_num_timesteps=False, log_interval=None)
-        rows.append({"updates": checkpoint, **assess(model, landscape, kind == "learned")})
-    write_when_complete(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.5f"))
-
-
-def collect(folder: Path) -> pd.DataFrame:
-    """
-    :param folder: Results folder
-    :return: One row per run and checkpoint
-    """
-    paths = sorted(folder.glob("*.csv"))
-    if not paths:
-        raise SystemExit(f"There are no results in {folder}.")
-    tables = []
-    for path in paths:
-        task, method, seed, n_updates = path.stem.split("-")
-        key = {"task": task, "method": method, "seed": int(seed), "budget": int(n_updates)}
-        tables.append(pd.read_csv(path).assign(**key))
-    return pd.concat(tables)
-
-
-def with_interval(values: pd.Series) -> str:
-    """
-    :param values: One value per seed
-    :return: The mean, and the half width of its 95 % interval by Student's t
-    """
-    if len(values) < 2:
-        return f"{values.mean():.3f}"
-    return f"{values.mean():.3f} ±{stats.t.ppf(0.975, len(values) - 1) * values.sem():.3f}"
-
-
-def gains_over(results: pd.DataFrame, methods: list[str], tasks: list[str]) -> pd.DataFrame:
-    """
-    :param results: One row per run
-    :param methods: Rows of the table
-    :param tasks: Columns of the table
-    :return: ``chosen`` of :data:`BEST` minus ``chosen`` of each method, paired by landscape: for every task, and for the mean
-        over the tasks that both methods finished with a seed
-    """
-    chosen = results.set_index(["task", "seed", "method"]).chosen.unstack()
-    if BEST not in chosen:
-        return pd.DataFrame()
-    columns = {}
-    for method in methods:
-        gain = (chosen[BEST] - chosen[method]).dropna()
-        if method != BEST and not gain.empty:
-            per_task = gain.groupby("task").agg(with_interval)
-            columns[method] = {**per_task, "all": with_interval(gain.groupby("seed").mean())}
-    return pd.DataFrame(columns).T.reindex(columns=[*tasks, "all"])
-
-
-def report(folder: Path) -> None:
-    """
-    Print three tables per number of updates: ``chosen`` for every task and method, its difference from ``chosen`` of SAVO with
-    the hybrid surrogate on the same landscapes, and the other figures.
-
-    :param folder: Results folder
-    """
-    everything = collect(folder)
-    for (budget, updates), results in everything.groupby(["budget", "updates"]):
-        methods = [method for method in METHODS if method in set(results.method)]
-        tasks = [task for task in TASKS if task in set(results.task)]
-        counts = results.groupby(["task", "method"]).seed.count()
-        print(f"\n{updates} updates of {budget}; {counts.min()} to {counts.max()} runs per cell; 95 % intervals of the mean")
-        chosen = results.pivot_table("chosen", ["method", "task"], aggfunc=with_interval).chosen.unstack()
-        print(f"\nchosen action: share of the greatest value\n{chosen.loc[methods, tasks].to_string(na_rep='')}")
-        gains = gains_over(results, methods, tasks)
-        if not gains.empty:
-            print(f"\n{BEST} minus each method, in pairs on the same landscape\n{gains.to_string(na_rep='')}")
-        figures = [name for name in results if name not in ("task", "method", "seed", "budget", "updates", "chosen")]
-        means = results.groupby(["task", "method"])[figures].mean().reindex(pd.MultiIndex.from_product([tasks, methods]))
-        print(f"\n{means.dropna(how='all').to_string(float_format='{:.3f}'.format, na_rep='')}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "kind", choices=FREQUENCIES, help="frozen: the landscape replaces the critic; learned: the critic learns"
-    )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    add_arguments(parser, "landscapes", seeds=5, n_steps=CHECKPOINTS[0], methods=tuple(METHODS), unit="updates")
-    args = parser.parse_args()
-
-    folder = args.folder / args.kind
-    folder.mkdir(parents=True, exist_ok=True)
-    if not args.report:
-        runs = [
-            (args.kind, task, method, seed, args.n_steps, folder)
-            for task in args.tasks
-            for seed in range(args.seeds)
-            for method in args.methods
-            if task == "Items" or not method.endswith("_raw_q")
-        ]
-        run_all(run, runs, args.jobs)
-    report(folder)
-
-
-if __name__ == "__main__":
-    main()

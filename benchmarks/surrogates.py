@@ -1,7 +1,7 @@
 """
 Why do learned surrogates guide their actors badly? On a frozen landscape the exact surrogates are known for comparison.
 
-    python -m benchmarks.surrogates --task Peaks2D --seeds 3
+    python -m benchmarks.surrogates --task Peaks2D-frozen --seeds 3
 
 The table shows for every surrogate, after training, as means over contexts and seeds: ``above``: share of uniformly random
 actions with a higher value than all anchors; Ψ_i is flat at all other actions. ``spread`` and ``learned_spread``: standard
@@ -14,11 +14,15 @@ import argparse
 import pandas as pd
 import torch as th
 
-from benchmarks.landscape_tasks import CHECKPOINTS, SHARED, TASKS, make_model
+from benchmarks.landscape_tasks import make_model, steps_until
+from benchmarks.suite import list_runs, load_tasks
 from sb3_savo import SAVO
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
 
+SUITE = "study_a"
+SUITE_UPDATES = 2_500
 METHODS = ("savo", "savo_hybrid")
+TASKS = [name for name in load_tasks() if name.endswith("-frozen") and not name.startswith("Items")]
 N_CONTEXTS, N_ACTIONS = 500, 256
 
 
@@ -59,18 +63,21 @@ def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=[task for task in TASKS if task != "Items"], default="Peaks2D")
+    parser.add_argument("--task", choices=TASKS, default="Peaks2D-frozen")
     parser.add_argument("--seeds", type=int, default=3, help="runs per method")
-    parser.add_argument("--n-updates", type=int, default=CHECKPOINTS[0], help="updates per run")
+    parser.add_argument("--n-updates", type=int, default=SUITE_UPDATES, help="updates per run")
     args = parser.parse_args()
     th.set_num_threads(1)
     tables = []
-    for seed in range(args.seeds):
-        for method in METHODS:
-            model, landscape = make_model("frozen", args.task, method, seed, args.n_updates)
-            model.learn(SHARED["learning_starts"] + args.n_updates, log_interval=None)
+    for run in list_runs(SUITE):
+        if run.task == args.task and run.method in METHODS and run.seed < args.seeds and run.steps == SUITE_UPDATES:
+            settings = run.settings
+            model, landscape = make_model(
+                settings["env"], settings["algorithm"], settings["arguments"], run.seed, args.n_updates, frozen=True
+            )
+            model.learn(steps_until(model, args.n_updates), log_interval=None)
             assert isinstance(model, SAVO)
-            tables.append(compare(model, landscape).assign(method=method))
+            tables.append(compare(model, landscape).assign(method=run.method))
     means = pd.concat(tables).groupby(["method", "surrogate"]).mean()
     print(means.to_string(float_format="{:.3f}".format))
 

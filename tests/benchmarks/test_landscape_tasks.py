@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch as th
 
-from benchmarks.landscape_tasks import ALGORITHMS, EXCLUDED, METHODS, make_model, steps_per_update, with_frozen_critic
+from benchmarks.landscape_tasks import make_model, steps_until, with_frozen_critic
+from benchmarks.suite import list_runs, load_methods
 from sb3_savo import SAVO
+from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.envs.landscapes import make_landscape
 from tests.benchmarks.models import SMALL, landscape_model, on_landscape
 from tests.envs.test_landscapes import made, random_actions, random_contexts, references
@@ -37,7 +39,7 @@ def changed(network, before):
 @pytest.mark.parametrize(
     "task, method, learners",
     [
-        ("Peaks2D", "td3", {"actor"}),
+        ("Peaks2D", "savo_1_actor", {"actor"}),
         ("Peaks2D", "savo_hybrid", {"actor", "surrogates"}),
         ("Peaks2D", "greedyac", {"actor", "proposal"}),
         ("Items", "savo", {"actor", "surrogates", "smooth_critic"}),
@@ -46,7 +48,7 @@ def changed(network, before):
 )
 def test_with_frozen_critic(task, method, learners):
     """All networks but the critic learn."""
-    name, kwargs = METHODS[method]
+    name, kwargs = load_methods()[method]["algorithm"], load_methods()[method].get("arguments", {})
     algorithm = ALGORITHMS[name]
     for frozen in (True, False):
         model = (with_frozen_critic(algorithm) if frozen else algorithm)("MlpPolicy", made(task), **SMALL, **kwargs)
@@ -63,10 +65,10 @@ def test_the_name_of_a_frozen_algorithm():
     assert frozen.__name__ == "FrozenSAVO" and issubclass(frozen, SAVO)
 
 
-@pytest.mark.parametrize("method", ["td3", "savo_exact"])
+@pytest.mark.parametrize("method", ["savo_1_actor", "savo_exact"])
 def test_actors_climb_a_frozen_landscape(method):
     """The landscape has one peak, so the first actor must reach the top."""
-    name, kwargs = METHODS[method]
+    name, kwargs = load_methods()[method]["algorithm"], load_methods()[method].get("arguments", {})
     model = on_landscape(make_landscape(n_peaks=1), with_frozen_critic(ALGORITHMS[name]), learning_rate=1e-2, **kwargs)
     landscape, contexts = model.critic.q_networks.landscape, random_contexts(100)
 
@@ -79,18 +81,20 @@ def test_actors_climb_a_frozen_landscape(method):
     assert mean_value() > before + 0.1
 
 
-def test_every_algorithm_competes():
+def test_every_algorithm_is_a_method():
     """An algorithm that is new in the package's table competes too."""
-    assert {algorithm for algorithm, _ in METHODS.values()} | set(EXCLUDED) == ALGORITHMS.keys()
-    assert all(METHODS[name] == (name, {}) for name in ALGORITHMS if name not in EXCLUDED)
+    assert ALGORITHMS.keys() <= {method["algorithm"] for method in load_methods().values()}
 
 
-@pytest.mark.parametrize("kind, n_steps", [("frozen", 100), ("learned", 400)])
-def test_make_model(kind, n_steps):
-    model, landscape = make_model(kind, "Peaks1D", "savo_exact", 3, n_updates=100)
+@pytest.mark.parametrize("task, n_steps", [("Peaks1D-frozen", 100), ("Peaks1D-learned", 400)])
+def test_make_model(task, n_steps):
+    frozen = task.endswith("-frozen")
+    run = next(run for run in list_runs("study_a") if (run.task, run.method) == (task, "savo_exact"))
+    model, landscape = make_model("LandscapePeaks1D-v0", "savo", run.settings["arguments"], 3, 100, frozen)
     contexts, actions = random_contexts(2), random_actions(2, 3, 1)
     values = landscape(contexts, actions)
     assert th.equal(values, made("Peaks1D", landscape_seed=3).landscape(contexts, actions))
-    assert th.equal(model.critic.q1(contexts, actions), values) == (kind == "frozen")
+    assert th.equal(model.critic.q1(contexts, actions), values) == frozen
     assert model.seed == 3 and model.surrogate == "exact" and model.n_envs == 16
-    assert model.exploration_noise_scale == (1.0, 0.1, n_steps) and n_steps == 100 * steps_per_update(kind)
+    assert model.exploration_noise_scale == (1.0, 0.1, n_steps)
+    assert steps_until(model, 100) == 512 + n_steps

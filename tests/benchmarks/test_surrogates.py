@@ -7,11 +7,14 @@ import torch as th
 
 from benchmarks import surrogates
 from benchmarks.landscape_tasks import make_model
+from benchmarks.suite import load_hyperparameters
 
 
 def test_compare_surrogates(monkeypatch):
     """Surrogates that equal the exact ones correlate with them fully, and spread like them."""
-    model, landscape = make_model("frozen", "Peaks2D", "savo", 0, 10)
+    arguments = {**load_hyperparameters("savo", "LandscapePeaks2D-v0")}
+    del arguments["n_timesteps"]
+    model, landscape = make_model("LandscapePeaks2D-v0", "savo", arguments, 0, 10, frozen=True)
     model.actor.nu.net.output.weight.data.normal_()  # so that the proposals differ
 
     def exact(contexts, anchors, actions):
@@ -31,7 +34,7 @@ def test_command(monkeypatch, capsys):
     """The learned surrogates take and return the shapes that the benchmark assumes."""
     monkeypatch.setattr(surrogates, "N_CONTEXTS", 12)
     monkeypatch.setattr(surrogates, "N_ACTIONS", 9)
-    monkeypatch.setattr(sys, "argv", ["surrogates", "--task", "Peaks1D", "--seeds", "1", "--n-updates", "16"])
+    monkeypatch.setattr(sys, "argv", ["surrogates", "--task", "Peaks1D-frozen", "--seeds", "1", "--n-updates", "16"])
     surrogates.main()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["above", "spread", "learned_spread", "correlation", "flat"]

@@ -1,0 +1,79 @@
+"""
+Which method is better, by how much, and how sure is that: tables, figures and plain words from the results of a suite.
+
+    python -m benchmarks.report discrete                   # writes benchmarks/reports/discrete/report.md and its files
+    python -m benchmarks.report discrete --method savo     # compares savo with every other method
+    python -m benchmarks.report landscapes -o out          # writes out/report.md
+
+The report reads the CSV files of the finished runs and trains nothing. It lists missing runs, also on the screen. It
+compares no methods below five seeds. The same files give the same report.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.results import KEYS, RESULTS, load
+from benchmarks.sections import GroupReport
+
+PACKAGES = ("sb3_savo", "stable_baselines3", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
+
+
+def write(suite: str, budget: str, folder: Path | None, method: str | None, out: Path, command: str) -> str:
+    """
+    :param suite: Name of a suite
+    :param budget: ``small`` or ``paper``
+    :param folder: Folder of the results, or None for the runner's
+    :param method: The method to compare with every other, or None
+    :param out: Folder of the report
+    :param command: The command that writes this report
+    :return: The missing runs, for the screen
+    :raises ValueError: If the method has no run
+    :raises FileNotFoundError: If there is no finished run
+    """
+    groups = load(suite, budget, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    sections = [GroupReport(group, method, out).text() for group in groups]
+    n_runs = sum(len(group.evaluations.drop_duplicates(KEYS)) for group in groups)
+    recorded = sorted({text for group in groups for text in group.versions})
+    head = [
+        f"# Report of the suite `{suite}`",
+        f"{n_runs} finished runs. This report is written by\n\n    {command}",
+        f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."
+        + (f" The runs recorded: {'; '.join(recorded)}." if recorded else ""),
+    ]
+    (out / "report.md").write_text("\n\n".join([*head, *sections]))
+    missing = pd.concat([group.missing.assign(group=group.name) for group in groups])
+    if missing.empty:
+        return "No run is missing."
+    return f"Missing runs: {len(missing)}\n{missing.to_string(index=False)}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    :param arguments: The command line; None for that of this process
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", help="name of a suite; or breakthrough, discrete, landscapes")
+    parser.add_argument("--budget", choices=("small", "paper"), default="small")
+    parser.add_argument("--folder", type=Path, help="results folder")
+    parser.add_argument("--method", help="compare this method with every other; savo_hybrid or savo if not given")
+    parser.add_argument("-o", "--out", type=Path, help="folder of the report; benchmarks/reports/SUITE if not given")
+    options = parser.parse_args(arguments)
+    name = Path(options.suite).stem + ("" if options.budget == "small" else f"-{options.budget}")
+    out = options.out or RESULTS.parent / "reports" / name
+    command = shlex.join(["python", "-m", "benchmarks.report", *(sys.argv[1:] if arguments is None else arguments)])
+    try:
+        print(write(options.suite, options.budget, options.folder, options.method, out, command))
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    print(f"Report: {out / 'report.md'}")
+
+
+if __name__ == "__main__":
+    main()

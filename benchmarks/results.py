@@ -1,0 +1,237 @@
+"""Reads the CSV files of a suite, for the report: this is the only file that knows their names and columns."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.recording import EVALUATIONS, RECORD, is_finished
+from benchmarks.suite import Run, list_runs, load_methods, load_suite
+
+RESULTS = Path(__file__).parent / "results"
+
+# What a score of 0 and a score of 1 stand for, where it is known. `python -m benchmarks.oracles` measures the two discrete
+# tasks; an episode of the pendulum has 1,000 steps with a reward of 1.
+KNOWN_RANGES: dict[str, tuple[float | None, float | None, str]] = {
+    "MiningExpedition-v0": (0.26, 10.67, "random actions; shortest way to the goal"),
+    "RecSim-v0": (2.71, 9.72, "random items; a recommender that knows users and items from the inside"),
+    "InvertedPendulumRestricted-v4": (None, 1000.0, "first evaluation of all runs; greatest possible return"),
+}
+FROM_THE_RUNS = "first evaluation of all runs; highest final score of a method in this report"
+SHARE = "value of the chosen action, share of the optimum"
+RETURN = "mean return of the evaluation episodes"
+KEYS = ["task", "method", "seed"]
+# Results from before the suites: one CSV file per run, with the task, the method and the seed in its name
+OLD_SUITES = ("breakthrough", "discrete", "landscapes")
+LANDSCAPE_RANGE = (0.0, 1.0, "a value of 0; the greatest value of the landscape, so scores are shares of the optimum")
+
+
+@dataclass(frozen=True)
+class Group:
+    """
+    Runs that can be compared, since they have the same budget.
+
+    :param name: What distinguishes the group within its suite
+    :param evaluations: One row per run and evaluation. Columns ``task``, ``method``, ``seed``, ``step``, ``score``, and where
+        the runs recorded them ``seconds`` (wall time since the start), ``updates`` and other figures
+    :param expected: The planned runs; columns ``task``, ``method``, ``seed``
+    :param step_unit: What a step is
+    :param score_unit: What a score is
+    :param ranges: Task → the scores that become 0 and 1, and what they are; None is estimated from the runs
+    :param same_seed: What two runs of one task with the same seed have in common
+    :param actors: Method → the name of its curve in the figure on the number of actors, and the number
+    :param labels: Method → its name in figures and tables, where it is not the name of the method
+    :param versions: What the runs recorded of the versions that they ran with
+    """
+
+    name: str
+    evaluations: pd.DataFrame
+    expected: pd.DataFrame
+    step_unit: str
+    score_unit: str
+    ranges: Mapping[str, tuple[float | None, float | None, str]] = field(default_factory=dict)
+    same_seed: str = "seed"
+    actors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    versions: Sequence[str] = ()
+
+    @property
+    def missing(self) -> pd.DataFrame:
+        """:return: The planned runs without results; columns ``task``, ``method``, ``seed``"""
+        merged = self.expected.merge(self.evaluations[KEYS].drop_duplicates(), on=KEYS, how="left", indicator=True)
+        return merged[merged["_merge"] == "left_only"][KEYS].sort_values(KEYS, ignore_index=True)
+
+
+def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
+    """
+    :param suite: Name of a suite, or path of its file
+    :param budget: ``small`` or ``paper``
+    :param folder: Folder of the results, or None for the one in which the runner puts them
+    :return: The groups of comparable runs
+    :raises FileNotFoundError: If the folder has no results
+    :raises ValueError: If there is no such suite, or its file is wrong
+    """
+    if suite in OLD_SUITES:
+        folder = folder or RESULTS / suite
+        groups = landscape_groups(folder) if suite == "landscapes" else [return_group(folder)]
+    else:
+        folder = folder or RESULTS / "runs"
+        path, _ = load_suite(suite)
+        labels = {name: method.get("label", name) for name, method in load_methods(path.parent).items()}
+        groups = suite_groups(list_runs(suite, budget), folder, labels)
+    groups = [group for group in groups if not group.evaluations.empty]
+    if not groups:
+        raise FileNotFoundError(f"There are no finished runs of suite={suite!r} in {folder}: do the runs first.")
+    return groups
+
+
+def suite_groups(runs: Iterable[Run], folder: Path, labels: Mapping[str, str]) -> list[Group]:
+    """
+    :param runs: The planned runs of a suite
+    :param folder: Folder of the results
+    :param labels: Method → its name in figures and tables
+    :return: One group per kind and budget of landscape runs, and one for all other runs
+    :raises ValueError: If two runs of a group have the same task, method and seed
+    """
+    planned: dict[str, list[Run]] = {}
+    for run in runs:
+        kind = run.task.rpartition("-")[2]
+        is_landscape = run.settings["runner"].startswith("benchmarks.landscapes:")
+        planned.setdefault(f"{kind} critic, {run.steps:,} updates" if is_landscape else "", []).append(run)
+    return [suite_group(name, members, folder, labels) for name, members in planned.items()]
+
+
+def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[str, str]) -> Group:
+    """
+    :param name: Name of the group
+    :param runs: Its planned runs
+    :param folder: Folder of the results
+    :param labels: Method → its name in figures and tables
+    :return: The group with the results of the finished runs
+    :raises ValueError: If two runs have the same task, method and seed
+    """
+    expected = pd.DataFrame([[run.task, run.method, run.seed] for run in runs], columns=KEYS)
+    twice = expected[expected.duplicated()]
+    if len(twice):
+        task, method, seed = twice.iloc[0]
+        raise ValueError(f"Two runs of {task}, {method}, seed {seed} differ in their settings: a report can not compare them.")
+    tables, versions = [], set()
+    for run in runs:
+        if is_finished(folder / run.name):
+            key = {"task": run.task, "method": run.method, "seed": run.seed}
+            tables.append(pd.read_csv(folder / run.name / EVALUATIONS).assign(**key))
+            recorded = json.loads((folder / run.name / RECORD).read_text()).get("versions", {})
+            versions.add(", ".join(f"{package} {version}" for package, version in recorded.items()))
+    empty = pd.DataFrame(columns=[*KEYS, "step", "return_mean"])
+    evaluations = pd.concat(tables, ignore_index=True) if tables else empty
+    methods = list(dict.fromkeys(expected.method))
+    return Group(
+        name=name,
+        evaluations=evaluations.rename(columns={"return_mean": "score", "wall_time": "seconds"}),
+        expected=expected,
+        step_unit="updates" if name else "environment steps",
+        score_unit=SHARE if name else RETURN,
+        ranges={
+            task: LANDSCAPE_RANGE if name else KNOWN_RANGES[task]
+            for task in set(expected.task)
+            if name or task in KNOWN_RANGES
+        },
+        same_seed="seed and landscape" if name else "seed",
+        actors=number_of_actors(methods),
+        labels={method: labels.get(method, method) for method in methods},
+        versions=sorted(versions - {""}),
+    )
+
+
+def landscape_groups(folder: Path) -> list[Group]:
+    """
+    :param folder: Folder with the folders ``frozen`` and ``learned`` of files ``TASK-METHOD-SEED-UPDATES.csv``
+    :return: One group per kind and number of updates
+    """
+    pattern = r"(?P<task>.+)-(?P<method>.+)-(?P<seed>\d+)-(?P<budget>\d+)"
+    runs = [
+        pd.read_csv(path).assign(kind=path.parent.name, **file_key(path, pattern)) for path in sorted(folder.glob("*/*.csv"))
+    ]
+    if not runs:
+        return []
+    evaluations = pd.concat(runs, ignore_index=True).assign(step=lambda rows: rows.updates, score=lambda rows: rows.chosen)
+    # The name of SAVO with one actor was that of TD3, from which it differs
+    evaluations["method"] = evaluations.method.str.replace(r"^td3", "savo_1_actor", regex=True)
+    groups = []
+    for (kind, budget), rows in evaluations.groupby(["kind", "budget"]):
+        groups.append(
+            Group(
+                name=f"{'frozen critic' if kind == 'frozen' else 'learned critic'}, {int(budget):,} updates",
+                evaluations=rows.drop(columns=["kind", "budget", "chosen"]),
+                expected=every_seed(rows),
+                step_unit="updates",
+                score_unit=SHARE,
+                ranges=dict.fromkeys(rows.task.unique(), LANDSCAPE_RANGE),
+                same_seed="seed and landscape",
+                actors=number_of_actors(rows.method.unique()),
+            )
+        )
+    return groups
+
+
+def return_group(folder: Path) -> Group:
+    """
+    :param folder: Folder of files ``TASK-METHOD-SEED.csv``, or ``METHOD-SEED.csv`` of the restricted pendulum
+    :return: The runs, with mean returns as scores
+    """
+    pattern = r"(?:(?P<task>.+-v\d+)-)?(?P<method>[^-]+)-(?P<seed>\d+)"
+    runs = [pd.read_csv(path).assign(**file_key(path, pattern)) for path in sorted(folder.glob("*.csv"))]
+    empty = pd.DataFrame(columns=["task", "method", "seed", "timestep", "mean_return"])
+    evaluations = pd.concat(runs, ignore_index=True) if runs else empty
+    evaluations = evaluations.rename(columns={"timestep": "step", "mean_return": "score"})
+    return Group(
+        name="",
+        evaluations=evaluations,
+        expected=every_seed(evaluations),
+        step_unit="environment steps",
+        score_unit=RETURN,
+        ranges={task: KNOWN_RANGES[task] for task in evaluations.task.unique() if task in KNOWN_RANGES},
+        actors=number_of_actors(evaluations.method.unique()),
+    )
+
+
+def file_key(path: Path, pattern: str) -> dict[str, str | int]:
+    """
+    :param path: CSV file of a run
+    :param pattern: Regular expression for its stem, with the groups ``task``, ``method``, ``seed`` and optionally ``budget``
+    :return: The groups' values
+    :raises ValueError: If the name does not match
+    """
+    match = re.fullmatch(pattern, path.stem)
+    if match is None:
+        raise ValueError(f"{path} is not named like a run: its stem must match {pattern}.")
+    key: dict[str, str | int] = {
+        name: int(v) if name in ("seed", "budget") else v for name, v in match.groupdict().items() if v
+    }
+    return {"task": "InvertedPendulumRestricted-v4", **key}
+
+
+def every_seed(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param evaluations: Rows with ``task``, ``method`` and ``seed``
+    :return: The planned runs where no suite states them: every method with any result on a task, with every seed of that task
+    """
+    pairs = evaluations[["task", "method"]].drop_duplicates()
+    return pairs.merge(evaluations[["task", "seed"]].drop_duplicates(), on="task")
+
+
+def number_of_actors(methods: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """
+    :param methods: Names of methods, such as ``savo_1_actor``
+    :return: Method → the name without the number of actors, and the number; methods alone under their name are left out
+    """
+    found: dict[str, tuple[str, int]] = {}
+    methods = list(methods)
+    for method in methods:
+        match = re.fullmatch(r"(.+)_(\d+)_actors?", method)
+        if match and match[1] in methods:
+            found |= {method: (match[1], int(match[2])), match[1]: (match[1], 3)}
+    return found

@@ -1,0 +1,198 @@
+"""A run that trains: on the environments of a task, with evaluations without noise on environments of their own."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3 import SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.noise import ActionNoise, OrnsteinUhlenbeckActionNoise, VectorizedActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from benchmarks.recording import Recorder
+from benchmarks.suite import Run
+from sb3_savo import ResetCallback
+from sb3_savo.algorithms import ALGORITHMS
+from sb3_savo.common.exploration import StepSchedule, value_at
+from sb3_savo.envs.recsim import RecSimVecEnv
+
+SB3: dict[str, type[OffPolicyAlgorithm]] = {"td3": TD3, "sac": SAC}
+# SAVO's hyperparameters that SB3's algorithms have not
+OURS = ("n_actors", "summarizer", "exploration_noise_scale", "selection_epsilon")
+MAX_EVALUATION_ENVS = 20
+
+
+def run(run: Run, recorder: Recorder) -> None:
+    """
+    :param run: The run
+    :param recorder: Takes its evaluations
+    """
+    th.set_num_threads(1)
+    model = make_model(run)
+    evaluation = RecordEvaluations(recorder, make_evaluation_env(run), run)
+    callbacks: list[BaseCallback] = [evaluation]
+    if run.settings["reset"] is not None:
+        callbacks.append(ResetCallback(run.settings["reset"]))
+    # An interrupted run begins anew here. To continue it from a checkpoint in ``recorder.folder``, load the model and the rows
+    # of ``recorder`` at this place.
+    model.learn(run.steps, callback=callbacks)
+    if not recorder.rows or recorder.rows[-1]["step"] < run.steps:
+        evaluation.evaluate()
+    model.save(recorder.folder / "agent.zip")
+
+
+def make_env(env: str, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
+    """
+    :param env: Gymnasium's ID of the environment, after the name of a module that registers it and a colon if needed
+    :param env_kwargs: Its arguments
+    :param n_envs: Number of environments
+    :param seed: Their seed
+    :return: The environments; a batch of simulated users for RecSim
+    """
+    if env.startswith("RecSim") and not env.startswith("RecSimData"):
+        users = RecSimVecEnv(n_envs, **{**gym.spec(env).kwargs, **env_kwargs})
+        users.seed(seed)
+        return users
+    return make_vec_env(env, n_envs, seed=seed, env_kwargs=env_kwargs)
+
+
+def make_evaluation_env(run: Run) -> VecEnv:
+    """
+    :param run: A run
+    :return: The environments of its evaluations
+    """
+    n_envs = min(run.episodes, MAX_EVALUATION_ENVS)
+    return make_env(run.settings["env"], run.settings["env_kwargs"], n_envs, seed=10_000 + 100 * run.seed)
+
+
+def make_model(run: Run) -> OffPolicyAlgorithm:
+    """
+    :param run: A run
+    :return: Its untrained model
+    """
+    arguments = {**run.settings["arguments"]}
+    n_envs = arguments.pop("n_envs", 1)
+    if isinstance(arguments.get("train_freq"), list):
+        arguments["train_freq"] = tuple(arguments["train_freq"])
+    env = make_env(run.settings["env"], run.settings["env_kwargs"], n_envs, seed=run.seed)
+    algorithm = run.settings["algorithm"]
+    if algorithm in SB3:
+        arguments = sb3_arguments(algorithm, arguments, env)
+    algorithms: dict[str, type[OffPolicyAlgorithm]] = {**ALGORITHMS, **SB3}
+    return algorithms[algorithm](env=env, seed=run.seed, device="cpu", **arguments)
+
+
+def sb3_arguments(algorithm: str, arguments: dict[str, Any], env: VecEnv) -> dict[str, Any]:
+    """
+    :param algorithm: One of :data:`SB3`
+    :param arguments: SAVO's arguments
+    :param env: The environments
+    :return: The same for SB3's algorithm; TD3 gets SAVO's Ornstein-Uhlenbeck noise
+    """
+    scale = arguments.get("exploration_noise_scale", (1.0, 0.01, 500_000))
+    theirs = {name: value for name, value in arguments.items() if name not in OURS}
+    if algorithm == "td3":
+        assert env.action_space.shape is not None
+        theirs["action_noise"] = ScheduledNoise(env.action_space.shape, env.num_envs, scale)
+    return theirs
+
+
+class ScheduledNoise(VectorizedActionNoise):
+    """
+    Ornstein-Uhlenbeck noise like SAVO's, times a schedule.
+
+    :param shape: Shape of the actions
+    :param n_envs: Number of environments
+    :param scale: The multiplier: a number, or (initial value, final value, environment steps)
+    """
+
+    def __init__(self, shape: tuple[int, ...], n_envs: int, scale: StepSchedule):
+        noise: ActionNoise = OrnsteinUhlenbeckActionNoise(np.zeros(shape), 0.2 * np.ones(shape), theta=0.15, dt=1.0)
+        super().__init__(noise, n_envs)
+        self.scale = scale
+        self.n_steps = 0
+
+    def __call__(self) -> np.ndarray:
+        scale = value_at(self.scale, self.n_steps)
+        self.n_steps += self.n_envs
+        return super().__call__() * scale
+
+
+class LastValues(KVWriter):
+    """Keeps the last value of everything that was logged."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        self.values |= key_values
+
+    def close(self) -> None:
+        pass
+
+
+class RecordEvaluations(BaseCallback):
+    """
+    Evaluates regularly, without noise.
+
+    :param recorder: Takes the evaluations
+    :param env: Environments of the evaluations
+    :param run: The run
+    """
+
+    def __init__(self, recorder: Recorder, env: VecEnv, run: Run):
+        super().__init__()
+        self.recorder = recorder
+        self.env = env
+        self.run = run
+        self.every = max(run.steps // run.evaluations, 1)
+        self.successes: list[bool] = []
+        self.logged = LastValues()
+
+    def _on_training_start(self) -> None:
+        self.model.set_logger(Logger(None, [self.logged]))
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps // self.every > len(self.recorder.rows):
+            self.evaluate()
+        return True
+
+    def evaluate(self) -> None:
+        """Evaluate now."""
+        self.successes.clear()
+        returns, lengths = evaluate_policy(
+            self.model, self.env, self.run.episodes, return_episode_rewards=True, callback=self.see_episode, warn=False
+        )
+        figures: dict[str, Any] = {"n_episodes": len(returns)}  # type: ignore[arg-type]
+        for name, share in (("min", 0.0), ("q25", 0.25), ("median", 0.5), ("q75", 0.75), ("max", 1.0)):
+            figures[f"return_{name}"] = float(np.quantile(returns, share))
+        figures["length_mean"] = float(np.mean(lengths))
+        figures["success_rate"] = float(np.mean(self.successes)) if self.successes else None
+        figures["surrogate_error_pct"] = self.last_logged("train/surrogate_error_pct")
+        self.recorder.add(self.num_timesteps, updates_of(self.model), float(np.mean(returns)), **figures)
+
+    def see_episode(self, local_variables: dict[str, Any], global_variables: dict[str, Any]) -> None:
+        if local_variables["done"] and "is_success" in local_variables["info"]:
+            self.successes.append(bool(local_variables["info"]["is_success"]))
+
+    def last_logged(self, name: str) -> float | None:
+        """
+        :param name: Name of a logged scalar
+        :return: Its last value, or None
+        """
+        value = self.model.logger.name_to_value.get(name, self.logged.values.get(name))
+        return None if value is None else float(value)
+
+
+def updates_of(model: BaseAlgorithm) -> int:
+    """
+    :param model: A model
+    :return: Its number of gradient steps
+    """
+    return int(model._n_updates)  # type: ignore[attr-defined]

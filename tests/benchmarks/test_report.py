@@ -1,0 +1,241 @@
+"""The report of a suite: what it reads, what it claims, and what it writes."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import results, tables, words
+from benchmarks.report import main
+from benchmarks.results import Group
+from benchmarks.suite import list_runs
+
+SUITE = """
+title: A test
+parts:
+  - tasks: [MiningExpedition-v0, RecSim-v0]
+    methods: [savo, savo_1_actor, savo_10_actors, ensemble]
+    budgets: {small: {seeds: 5, steps: 100}}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """A suite of which every run is finished; methods differ by their number of actors, seeds by noise."""
+    for name in ("tasks.yml", "methods.yml"):
+        (tmp_path / name).write_text((results.RESULTS.parent / "suites" / name).read_text())
+    path = tmp_path / "toy.yml"
+    path.write_text(SUITE)
+    for run in list_runs(str(path)):
+        n_actors = run.settings["arguments"].get("n_actors", 3) * (run.method != "ensemble")
+        rng = np.random.default_rng(run.seed)
+        steps = np.linspace(10, 100, 5)
+        rows = {
+            "step": steps,
+            "return_mean": n_actors * steps / 100 + rng.normal(scale=0.05, size=5),
+            "wall_time": steps * (1 + 0.1 * rng.random()),
+            "updates": steps // 2,
+            "surrogate_error_pct": 5.0 if n_actors > 1 else None,
+        }
+        folder = tmp_path / "runs" / run.name
+        folder.mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(folder / "evaluations.csv", index=False)
+        (folder / "run.json").write_text(json.dumps({"versions": {"torch": "9.9"}}))
+    return path
+
+
+def write_report(suite, out, *arguments):
+    main([str(suite), "--folder", str(suite.parent / "runs"), "-o", str(out), *arguments])
+    return (out / "report.md").read_text()
+
+
+def remove_run(suite, method, seed, task="RecSim-v0"):
+    runs = [run for run in list_runs(str(suite)) if (run.task, run.method, run.seed) == (task, method, seed)]
+    (suite.parent / "runs" / runs[0].name / "run.json").unlink()
+
+
+def test_report(suite, tmp_path, capsys):
+    text = write_report(suite, tmp_path / "out")
+    assert "No run is missing." in capsys.readouterr().out and "No run is missing." in text
+    assert "40 finished runs of 40 planned ones" in text and "torch 9.9" in text
+    assert "the highest mean is 10.0 (SAVO, 10 actors); SAVO is number 2 of 4" in text
+    assert "SAVO is better than: on all tasks (2) 1 actor" in text
+    assert "SAVO is **worse** than: on all tasks (2) SAVO, 10 actors" in text
+    assert str(tmp_path / "out") in text.split("\n\n")[2], "the exact command"
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    for name in ("curves", "final", "aggregates", "profiles", "differences-whole", "improvement-final", "actors"):
+        assert f"{name}.png" in files
+    assert {"surrogate-error.png", "compute-seconds.png", "compute-updates.png", "compute.csv", "missing.csv"} <= files
+    figures = {line.split("](")[1].split(")")[0] for line in text.splitlines() if line.startswith("![")}
+    assert figures == {name for name in files if name.endswith(".png")}
+
+
+def test_every_caption_states_seeds(suite, tmp_path):
+    lines = write_report(suite, tmp_path / "out").split("\n\n")
+    captions = [after for figure, after in itertools.pairwise(lines) if figure.startswith("![")]
+    assert captions and all("5 seeds" in caption for caption in captions)
+
+
+def test_same_results_same_report(suite, tmp_path):
+    contents = []
+    for _ in range(2):
+        write_report(suite, tmp_path / "out")
+        contents.append({path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()})
+        shutil.rmtree(tmp_path / "out")
+    differing = [name for name in contents[0] if contents[0][name] != contents[1][name]]
+    assert contents[0].keys() == contents[1].keys() and not differing
+
+
+def test_missing_runs_are_listed(suite, tmp_path, capsys):
+    remove_run(suite, "ensemble", 3)
+    text = write_report(suite, tmp_path / "out")
+    assert "- RecSim-v0, Ensemble: seeds 3" in text
+    assert "Missing runs: 1\n" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out" / "missing.csv").to_dict("list") == {
+        "task": ["RecSim-v0"],
+        "method": ["ensemble"],
+        "seed": [3],
+    }
+    # Four seeds claim nothing, although they agree
+    comparisons = pd.read_csv(tmp_path / "out" / "comparisons-final.csv").set_index(["task", "other"])
+    assert comparisons.verdict["RecSim-v0", "ensemble"] == "too few seeds"
+    assert comparisons.verdict["MiningExpedition-v0", "ensemble"] == "better"
+    assert comparisons.difference_low.isna().eq(comparisons.verdict == "too few seeds").all()
+
+
+def test_no_claim_below_five_seeds(suite, tmp_path):
+    for method in ("savo", "savo_1_actor", "savo_10_actors", "ensemble"):
+        for task in ("RecSim-v0", "MiningExpedition-v0"):
+            remove_run(suite, method, 0, task)
+    text = write_report(suite, tmp_path / "out")
+    assert "Too few seeds" in text and "nothing is claimed" in text
+    for claim in ("better than", "**worse**", "the highest", "lowest for", "highest for"):
+        assert claim not in text
+    assert not (tmp_path / "out" / "differences-final.png").exists()
+
+
+def test_method(suite, tmp_path, capsys):
+    assert "### Ensemble against every other method" in write_report(suite, tmp_path / "out", "--method", "ensemble")
+    with pytest.raises(SystemExit):
+        write_report(suite, tmp_path / "out", "--method", "no_method")
+    assert "--method=no_method has no finished run; the methods are savo, savo_1_actor" in capsys.readouterr().err
+
+
+def test_nothing_finished(suite, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(suite), "--folder", str(tmp_path / "empty")])
+    assert "no finished runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "suite_name, groups, n_runs",
+    [("breakthrough", [""], 34), ("discrete", [""], 22)],
+)
+def test_results_from_before_the_suites(suite_name, groups, n_runs):
+    if not (results.RESULTS / suite_name).exists():
+        pytest.skip("no stored results")
+    loaded = results.load(suite_name, "small", None)
+    assert [group.name for group in loaded] == groups
+    assert sum(len(group.evaluations.groupby(results.KEYS)) for group in loaded) == n_runs
+    assert all(len(group.expected) == len(group.missing) + n_runs for group in loaded)
+
+
+def test_landscapes_from_before_the_suites(tmp_path):
+    for kind, name, updates in [
+        ("frozen", "Items-td3-0", 2500),
+        ("frozen", "Items-cem-1", 2500),
+        ("learned", "Items-cem-0", 5000),
+    ]:
+        (tmp_path / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / f"{name}-{updates}.csv").write_text(f"updates,chosen,gap\n{updates},0.5,0.1\n")
+    groups = {group.name: group for group in results.load("landscapes", "small", tmp_path)}
+    assert list(groups) == ["frozen critic, 2,500 updates", "learned critic, 5,000 updates"]
+    group = groups["frozen critic, 2,500 updates"]
+    assert set(group.evaluations.method) == {"savo_1_actor", "cem"} and group.same_seed == "seed and landscape"
+    assert group.missing.to_numpy().tolist() == [["Items", "cem", 0], ["Items", "savo_1_actor", 1]]
+
+
+def test_name_that_is_no_run(tmp_path):
+    (tmp_path / "notes.csv").write_text("timestep,mean_return\n1,1\n")
+    with pytest.raises(ValueError, match=r"notes\.csv is not named like a run"):
+        results.load("breakthrough", "small", tmp_path)
+
+
+def group_of(scores, ranges=None):
+    """:return: A group with one task; scores: method → seed → returns"""
+    rows = [
+        {"task": "T", "method": method, "seed": seed, "step": step, "score": score}
+        for method, seeds in scores.items()
+        for seed, values in seeds.items()
+        for step, score in enumerate(values)
+    ]
+    evaluations = pd.DataFrame(rows)
+    return Group("", evaluations, results.every_seed(evaluations), "steps", "return", ranges or {})
+
+
+def test_score_runs():
+    returns = list(range(20))
+    runs = tables.score_runs(group_of({"a": {0: returns, 1: returns[:5]}}, {"T": (0.0, 10.0, "")}))
+    assert runs.final.tolist() == [18.5, 4.0] and runs.whole.tolist() == [9.5, 2.0]
+    assert runs.final_normalized.tolist() == [1.85, 0.4]
+
+
+def test_normalization_from_the_runs():
+    group = group_of({"a": {0: [1.0, 5.0]}, "b": {0: [3.0, 4.0]}})
+    scale = tables.normalization(group, tables.score_runs(group))
+    assert scale.low.tolist() == [2.0] and scale.high.tolist() == [5.0]
+    flat = group_of({"a": {0: [1.0, 1.0]}})
+    assert tables.score_runs(flat).final_normalized.tolist() == [0.0], "runs that never improve"
+
+
+@pytest.mark.parametrize(
+    "our_seeds, their_seeds, n, paired",
+    [
+        (range(7), range(2, 8), 5, True),
+        (range(6), range(3, 9), 6, False),
+        (range(5), range(3), 3, True),
+        (range(3), range(5, 10), 3, False),
+    ],
+)
+def test_pairs(our_seeds, their_seeds, n, paired):
+    """In pairs where five seeds have run with both, or where pairing loses nothing."""
+    ours, theirs = (pd.DataFrame({"T": np.ones(len(seeds))}, index=list(seeds)) for seeds in (our_seeds, their_seeds))
+    found = tables.compare_scores(ours + 1, theirs)
+    assert (found["seeds"], found["paired"]) == (n, paired)
+    assert found["verdict"] == ("better" if n >= 5 else "too few seeds")
+
+
+def test_pairs_see_through_landscapes():
+    """Landscapes differ by more than methods do; the difference shows only in pairs of runs on equal landscapes."""
+    landscapes = pd.DataFrame({"T": np.arange(6.0)})
+    gains = pd.DataFrame({"T": [0.1, 0.11, 0.12, 0.1, 0.09, 0.1]})
+    assert tables.compare_scores(landscapes + gains, landscapes)["verdict"] == "better"
+    assert tables.compare_scores(landscapes - gains, landscapes)["verdict"] == "worse"
+    elsewhere = landscapes.set_axis(range(10, 16))
+    assert tables.compare_scores(landscapes + gains, elsewhere)["verdict"] == "no difference shown"
+
+
+def test_aggregate_needs_every_task():
+    runs = pd.DataFrame(
+        [("A", "x", 0, 1.0), ("B", "x", 0, 3.0), ("A", "x", 1, 9.0), ("A", "y", 0, 1.0)],
+        columns=["task", "method", "seed", "final_normalized"],
+    )
+    table = tables.aggregate(runs, ["x", "y"])
+    assert table.method.tolist() == ["x"] and table.seeds.tolist() == [1] and table["mean"].tolist() == [2.0]
+
+
+def test_learning_curve():
+    rows = pd.DataFrame({"seed": [0, 0, 1, 1], "x": [0.0, 10.0, 0.0, 10.0], "y": [0.0, 1.0, 2.0, 3.0]})
+    assert tables.learning_curve(rows, "x", "y")[["x", "mean"]].to_numpy().tolist() == [[0, 1], [10, 2]]
+    shifted = rows.assign(x=[0.0, 10.0, 5.0, 15.0])
+    curve = tables.learning_curve(shifted, "x", "y", n_points=3)
+    assert curve.x.tolist() == [5.0, 7.5, 10.0] and curve["mean"].tolist() == [1.25, 1.5, 1.75]
+    assert curve.low.isna().all()
+
+
+@pytest.mark.parametrize("value, text", [(0.12345, "0.123"), (12.345, "12.3"), (12345.6, "12,346"), (np.nan, "")])
+def test_number(value, text):
+    assert words.number(value) == text
