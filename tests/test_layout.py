@@ -18,6 +18,7 @@ FLOORS = (
     "arguments",
     "extras",
     "tracing",
+    "vec_env",
     "actions",
     "networks",
     "acceleration",
@@ -30,7 +31,7 @@ FLOORS = (
 )
 ENVIRONMENTS_MAY_IMPORT = {"arguments", "extras", "actions", "envs"}
 # What lies beside the staircase, and the highest floor that it stands on; it may look at environments
-ANNEXES = {"analysis": "algorithms", "export": "common", "vec_env": "arguments"}
+ANNEXES = {"analysis": "algorithms", "export": "common"}
 
 
 def imports(path):

@@ -127,6 +127,7 @@ class Wolpertinger(MaximizerAlgorithm):
     }
     argument_checks: ClassVar[dict[str, Check]] = WOLPERTINGER_CHECKS
     search_space: ClassVar[dict[str, SearchRange]] = {"k": (2, 30), "sample_std": (0.001, 0.5, "log")}
+    item_counts = ("k",)
     policy: WolpertingerPolicy
 
     def __init__(

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,8 +12,10 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.acceleration import numpy_policy
@@ -30,6 +33,7 @@ from sb3_savo.common.exploration import (
     value_at,
 )
 from sb3_savo.common.finite import check_finite
+from sb3_savo.common.masked_evaluation import mask_evaluations
 from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
 
@@ -53,6 +57,9 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     action_dim: int
     # Which items are allowed now, (n_envs, n_items), where the environment has masks
     _action_masks: np.ndarray | None = None
+    # Whether the environment of the last call of ``learn`` had masks; saved with the model
+    learned_with_masks: bool = False
+    _warned_of_no_masks: bool = False
     # Of this call of ``learn``
     _plausible_range: PlausibleRange | None = None
 
@@ -131,10 +138,25 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         :return: the model's action and the hidden state
         :raises ValueError: if there are masks and the space is continuous, or their shape is wrong
         """
+        if action_masks is None and self.learned_with_masks and not self._warned_of_no_masks:
+            self._warned_of_no_masks = True
+            warnings.warn(
+                "action_masks=None: this model has learned with action masks, and without them it may choose items that are "
+                "not allowed. SB3's evaluate_policy and the RL Zoo's enjoy pass no masks. Pass "
+                "action_masks=get_action_masks(env), or use sb3_contrib.common.maskable.evaluation.evaluate_policy.",
+                stacklevel=2,
+            )
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        result = super()._init_callback(callback, progress_bar)
+        if isinstance(self.action_space, EmbeddedDiscrete):
+            mask_evaluations(result, self)
+        return result
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._setup_learn(*args, **kwargs)
+        self.learned_with_masks = self.has_masks
         stores_masks = isinstance(self.replay_buffer, CandidateStorage) and self.replay_buffer.store_masks
         if self.has_masks != stores_masks:
             raise ValueError(

@@ -115,6 +115,8 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
     argument_checks: ClassVar[dict[str, Check]] = ARGUMENT_CHECKS
     search_space: ClassVar[dict[str, SearchRange]] = {}
     """Where the RL Zoo's ``-optimize`` searches for the class's own arguments."""
+    item_counts: ClassVar[tuple[str, ...]] = ()
+    """Which of them count items, and so are at most the number of items."""
     explores_by_noise: ClassVar[bool] = True
     """Whether the algorithm explores by noise on its candidates; otherwise it samples its actors."""
     critic_loss_scale: ClassVar[float] = 1.0
@@ -658,6 +660,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             "_action_masks",
             "_open_batches",
             "_plausible_range",
+            "_warned_of_no_masks",
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

@@ -9,11 +9,14 @@ from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
+from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 import sb3_savo
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.extras import needs_extra
+from sb3_savo.vec_env import WatchedSubprocVecEnv
 
 ADROIT_TASKS = ("Door", "Hammer", "Pen")
 
@@ -72,13 +75,22 @@ def add_samplers(hyperparams_opt: ModuleType) -> None:
     hyperparams_opt.HYPERPARAMS_CONVERTER.update(CONVERTERS)
 
 
-def add_hyperparams(exp_manager: ModuleType) -> None:
+def extend_experiments(exp_manager: ModuleType) -> None:
     """
-    Let an experiment with one of our algorithms read our hyperparameters, unless the user names a file.
-
     :param exp_manager: ``rl_zoo3.exp_manager``
     """
-    manager = exp_manager.ExperimentManager
+    add_hyperparams(exp_manager.ExperimentManager)
+    count_items(exp_manager.ExperimentManager)
+    prune_impossible_trials(exp_manager.ExperimentManager)
+
+
+def add_hyperparams(manager: Any) -> None:
+    """
+    Let an experiment with one of our algorithms read our hyperparameters, unless the user names a file. With ``--vec-env
+    subproc`` its environments run in workers that cannot fail in silence.
+
+    :param manager: ``ExperimentManager``
+    """
     init = manager.__init__
     signature = inspect.signature(init)
 
@@ -88,8 +100,60 @@ def add_hyperparams(exp_manager: ModuleType) -> None:
         if call.arguments["algo"] in ALGORITHMS and not call.arguments.get("config"):
             call.arguments["config"] = str(hyperparams_file(call.arguments["algo"]))
         init(*call.args, **call.kwargs)
+        experiment = call.arguments["self"]
+        if call.arguments["algo"] in ALGORITHMS and experiment.vec_env_class is SubprocVecEnv:
+            experiment.vec_env_class = WatchedSubprocVecEnv
 
     manager.__init__ = init_with_config
+
+
+def count_items(manager: Any) -> None:
+    """
+    Let ``-optimize`` suggest no more items than there are.
+
+    :param manager: ``ExperimentManager``
+    """
+    from sb3_savo.zoo.samplers import N_ITEMS
+
+    preprocess, objective = manager._preprocess_action_noise, manager.objective
+
+    @functools.wraps(preprocess)
+    def preprocess_and_count(self: Any, hyperparams: dict[str, Any], saved_hyperparams: dict[str, Any], env: Any) -> Any:
+        self.n_items = int(env.action_space.n) if isinstance(env.action_space, spaces.Discrete) else None
+        return preprocess(self, hyperparams, saved_hyperparams, env)
+
+    @functools.wraps(objective)
+    def objective_of_items(self: Any, trial: Any) -> float:
+        if self.n_items is not None:
+            trial.set_user_attr(N_ITEMS, self.n_items)
+        return objective(self, trial)
+
+    manager._preprocess_action_noise, manager.objective = preprocess_and_count, objective_of_items
+
+
+def prune_impossible_trials(manager: Any) -> None:
+    """
+    Let ``-optimize`` go on after a trial whose suggestions the task cannot have, such as more neighbors than there are items.
+    Other errors still end the study.
+
+    :param manager: ``ExperimentManager``
+    """
+    from optuna import TrialPruned
+
+    objective = manager.objective
+
+    @functools.wraps(objective)
+    def objective_or_pruned(self: Any, trial: Any) -> float:
+        try:
+            return objective(self, trial)
+        except ValueError as error:
+            suggested = {*trial.params, *trial.user_attrs}
+            if self.algo not in ALGORITHMS or not any(f"{name}=" in str(error) for name in suggested):
+                raise
+            print(f"Trial {trial.number} is pruned: {error}")
+            raise TrialPruned(str(error)) from error
+
+    manager.objective = objective_or_pruned
 
 
 def add_metadata(push_to_hub: ModuleType) -> None:
@@ -105,6 +169,6 @@ def add_metadata(push_to_hub: ModuleType) -> None:
 EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "rl_zoo3.utils": add_algorithms,
     "rl_zoo3.hyperparams_opt": add_samplers,
-    "rl_zoo3.exp_manager": add_hyperparams,
+    "rl_zoo3.exp_manager": extend_experiments,
     "huggingface_sb3.push_to_hub": add_metadata,
 }

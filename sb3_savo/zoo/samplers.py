@@ -10,6 +10,9 @@ from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.arguments import SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 
+# The attribute of a trial that holds the number of items, in a discrete space
+N_ITEMS = "n_items"
+
 NET_ARCHS = {"small": [64, 64], "medium": [256, 256], "big": [400, 300]}
 
 
@@ -59,6 +62,8 @@ def sample_params(
         "net_arch": trial.suggest_categorical("net_arch", list(NET_ARCHS)),
     }
     for name, search_range in algorithm.search_space.items():
+        if name in algorithm.item_counts and (n_items := trial.user_attrs.get(N_ITEMS)) is not None:
+            search_range = (min(int(search_range[0]), n_items), min(int(search_range[1]), n_items))
         sampled[name] = suggest(trial, name, search_range)
     if algorithm.explores_by_noise:
         sampled |= suggest_noise(trial)
