@@ -306,7 +306,7 @@ def write_onnx(program: th.export.ExportedProgram, names: list[str], path: Path)
     n_bytes = sum(value.nbytes for value in [*program.state_dict.values(), *program.constants.values()])
     if n_bytes > MAX_ONNX_BYTES:
         raise ValueError(f"path={path.name!r}: {n_bytes:,} bytes of weights are too many for an ONNX file: export to .pt2.")
-    onnx_program = th.onnx.export(
+    onnx_program: Any = th.onnx.export(
         program, dynamo=True, input_names=names, output_names=["action"], external_data=False, verbose=False
     )
     assert onnx_program is not None
