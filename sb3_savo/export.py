@@ -309,9 +309,8 @@ def write_onnx(program: th.export.ExportedProgram, names: list[str], path: Path)
     onnx_program: Any = th.onnx.export(
         program, dynamo=True, input_names=names, output_names=["action"], external_data=False, verbose=False
     )
-    assert onnx_program is not None
-    shape: Any = onnx_program.model.graph.inputs[0].shape
-    onnx_program.rename_axes({shape[0]: "batch"})
+    axis = onnx_program.model.graph.inputs[0].shape[0]
+    onnx_program.rename_axes({axis: "batch"})
     onnx_program.save(path, external_data=False)
 
 

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_compiled_and_eager_updates_are_the_same(options):
 
 
 # (By SGD: where hardly any gradient is, Adam makes steps of its rounding. The actors' loss, which has no items, is not due.)
-ITEMS = {"n_actors": 2, "policy_delay": 10, "learning_rate": 0.01, "learning_starts": 100}
+ITEMS: dict[str, Any] = {"n_actors": 2, "policy_delay": 10, "learning_rate": 0.01, "learning_starts": 100}
 ITEMS["policy_kwargs"] = {"net_arch": [16], "optimizer_class": th.optim.SGD}
 
 
