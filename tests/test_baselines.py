@@ -182,6 +182,8 @@ def test_cem(env_id, sizes):
 def test_multistart(env_id, n_ascent_steps):
     model = make_model(MultiStart, env_id, n_starts=6, n_ascent_steps=n_ascent_steps, step_size=0.2)
     batch = sample(model)
+    for parameter in model.critic.parameters():
+        parameter.grad = None
     found = model.policy.find_action(batch.observations, deterministic=True)
     for k in range(BATCH):
         s = batch.observations[k : k + 1]

@@ -24,6 +24,7 @@ EXTRA_OF = {
     "analysis/actions.py": "umap",
     "analysis": "plots",
     "envs/movielens": "movielens",
+    "export.py": "export",
     "envs/pictures.py": "render",
 }
 
@@ -54,7 +55,7 @@ def test_metadata_of_the_wheel(wheel):
     metadata = archive.read(next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))).decode()
     assert "Classifier: Typing :: Typed" in metadata
     extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
-    users = {"adroit", "export", "faiss", "movielens", "plots", "render", "tensorboard", "video"}
+    users = {"adroit", "export", "faiss", "movielens", "plots", "render", "tensorboard", "umap", "video"}
     assert extras == users | {"all", "docs", "tests"}
     everything = next(item for item in re.findall(r"^Requires-Dist: (.+); extra == \"all\"$", metadata, re.MULTILINE))
     assert Requirement(everything).extras == users

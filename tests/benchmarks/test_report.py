@@ -132,7 +132,7 @@ def test_nothing_finished(suite, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "suite_name, groups, n_runs",
-    [("breakthrough", [""], 34), ("discrete", [""], 22)],
+    [("breakthrough", [""], 34), ("discrete", [""], 30)],
 )
 def test_results_from_before_the_suites(suite_name, groups, n_runs):
     if not (results.RESULTS / suite_name).exists():
