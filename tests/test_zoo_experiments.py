@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+import yaml
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_savo import CEM, SAVO, WatchedSubprocVecEnv, Wolpertinger
-from sb3_savo.zoo.extensions import prune_impossible_trials
+from sb3_savo.algorithms import ALGORITHMS
+from sb3_savo.zoo.extensions import hyperparams_file, prune_impossible_trials
+from sb3_savo.zoo.hyperparams_checks import check_hyperparams, check_unique_keys
 from sb3_savo.zoo.samplers import N_ITEMS, sample_params
 
 NO_HER = {"using_her_replay_buffer": False, "her_kwargs": {}}
@@ -23,6 +26,60 @@ def test_workers_of_our_algorithms_are_watched(algo, vec_env_type, expected, tmp
     args = SimpleNamespace(device="cpu")
     experiment = manager(args, algo, "Pendulum-v1", str(tmp_path), vec_env_type=vec_env_type)
     assert experiment.vec_env_class is expected
+
+
+@pytest.mark.parametrize(
+    "hyperparams, error, message",
+    [
+        ({"learning_rate": "1e-3"}, ValueError, "learning_rate='1e-3' is text: .* write 1.0e-3 or 0.001"),
+        ({"qf_learning_rate": "line_0.1"}, ValueError, "qf_learning_rate='line_0.1' is text"),
+        ({"n_envs": 0}, ValueError, "n_envs=0 is too small"),
+        ({"n_envs": "2"}, TypeError, "n_envs='2'"),
+        ({"n_timesteps": 0}, ValueError, "n_timesteps=0"),
+        ({"noise_type": "normal"}, ValueError, "noise_type='normal' needs noise_std"),
+        ({"noise_type": "pink", "noise_std": 0.1}, ValueError, "noise_type='pink' is not known"),
+        ({"noise_type": "normal", "noise_std": -1}, ValueError, "noise_std=-1"),
+    ],
+)
+def test_wrong_hyperparams(hyperparams, error, message):
+    with pytest.raises(error, match=message):
+        check_hyperparams(hyperparams, "savo.yml")
+
+
+def test_right_hyperparams():
+    """Ours, and what the RL Zoo understands."""
+    for algo in ALGORITHMS:
+        check_unique_keys(str(hyperparams_file(algo)))
+        for task, hyperparams in yaml.safe_load(hyperparams_file(algo).read_text()).items():
+            check_hyperparams(hyperparams, task)
+    check_hyperparams({"learning_rate": "lin_0.001", "noise_type": "normal", "noise_std": 0.1, "n_timesteps": 1e6}, "x")
+
+
+def test_keys_that_occur_twice(tmp_path):
+    file = tmp_path / "savo.yml"
+    file.write_text("base: &base\n  tau: 0.1\nPendulum-v1:\n  <<: *base\n  tau: 0.01\n")
+    check_unique_keys(str(file))
+    file.write_text("Pendulum-v1:\n  tau: 0.1\n  gamma: 0.9\n  tau: 0.01\n")
+    with pytest.raises(ValueError, match=r"savo.yml: 'tau' occurs twice, the second time in line 4"):
+        check_unique_keys(str(file))
+
+
+@pytest.mark.parametrize("content, message", [("n_envs: 0", "n_envs=0"), ("tau: 0.1\n  tau: 0.2", "'tau' occurs twice")])
+def test_the_zoo_refuses_a_wrong_file(content, message, tmp_path):
+    file = tmp_path / "own.yml"
+    file.write_text(f"Pendulum-v1:\n  n_timesteps: 100\n  policy: MlpPolicy\n  {content}\n")
+    manager = importlib.import_module("rl_zoo3.exp_manager").ExperimentManager
+    experiment = manager(SimpleNamespace(device="cpu"), "savo", "Pendulum-v1", str(tmp_path), config=str(file))
+    with pytest.raises(ValueError, match=message):
+        experiment.setup_experiment()
+
+
+def test_optimize_leaves_no_folder_of_a_run(tmp_path):
+    manager = importlib.import_module("rl_zoo3.exp_manager").ExperimentManager
+    options = {"n_timesteps": 50, "optimize_hyperparameters": True}
+    experiment = manager(SimpleNamespace(device="cpu"), "savo", "HopperRestricted-v5", str(tmp_path), **options)
+    assert experiment.setup_experiment() is None
+    assert not list((tmp_path / "savo").glob("HopperRestricted-v5*"))
 
 
 def make_manager(error, algo="wolpertinger"):

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import sb3_savo
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.extras import needs_extra
 from sb3_savo.vec_env import WatchedSubprocVecEnv
+from sb3_savo.zoo.hyperparams_checks import check_hyperparams, check_unique_keys
 
 ADROIT_TASKS = ("Door", "Hammer", "Pen")
 
@@ -80,6 +82,8 @@ def extend_experiments(exp_manager: ModuleType) -> None:
     :param exp_manager: ``rl_zoo3.exp_manager``
     """
     add_hyperparams(exp_manager.ExperimentManager)
+    check_files(exp_manager.ExperimentManager)
+    leave_no_empty_folder(exp_manager.ExperimentManager)
     count_items(exp_manager.ExperimentManager)
     prune_impossible_trials(exp_manager.ExperimentManager)
 
@@ -105,6 +109,44 @@ def add_hyperparams(manager: Any) -> None:
             experiment.vec_env_class = WatchedSubprocVecEnv
 
     manager.__init__ = init_with_config
+
+
+def check_files(manager: Any) -> None:
+    """
+    Check the hyperparameters of our algorithms right after they are read.
+
+    :param manager: ``ExperimentManager``
+    """
+    read = manager.read_hyperparameters
+
+    @functools.wraps(read)
+    def read_and_check(self: Any) -> Any:
+        if self.algo not in ALGORITHMS:
+            return read(self)
+        check_unique_keys(self.config)
+        hyperparams, saved_hyperparams = read(self)
+        check_hyperparams(hyperparams, self.config)
+        return hyperparams, saved_hyperparams
+
+    manager.read_hyperparameters = read_and_check
+
+
+def leave_no_empty_folder(manager: Any) -> None:
+    """
+    ``-optimize`` makes the folder of a run and saves no agent there, so that ``enjoy`` would find no agent in the latest run.
+
+    :param manager: ``ExperimentManager``
+    """
+    set_up = manager.setup_experiment
+
+    @functools.wraps(set_up)
+    def set_up_and_tidy(self: Any) -> Any:
+        result = set_up(self)
+        if self.algo in ALGORITHMS and self.optimize_hyperparameters:
+            shutil.rmtree(self.save_path)
+        return result
+
+    manager.setup_experiment = set_up_and_tidy
 
 
 def count_items(manager: Any) -> None:
