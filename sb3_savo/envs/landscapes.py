@@ -247,7 +247,8 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         dimension
     :param render_mode: ``"rgb_array"``: a heatmap of the landscape in this context, (384, 384, 3) in uint8, along the first
         two dimensions of the action, with the other dimensions fixed at the best action. A white square marks the best action,
-        a red one the action that was taken. None: :meth:`render` returns None
+        a red one the action that was taken. After a reset it shows the last step until the next one, since a ``VecEnv`` resets
+        an environment before it renders. None: :meth:`render` returns None
     :raises ValueError: if the render mode is unknown
     """
 
@@ -261,11 +262,13 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.action_space: spaces.Box | EmbeddedDiscrete = action_space
         self.observation_space = spaces.Box(-1.0, 1.0, (CONTEXT_DIM,), np.float32)
+        # The last step
+        self.taken_action: np.ndarray | None = None
+        self.rendered_context: np.ndarray | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.context = self.np_random.uniform(-1, 1, CONTEXT_DIM).astype(np.float32)
-        self.taken_action: np.ndarray | None = None
         return self.context.copy(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -282,7 +285,7 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
             point = np.array(action, dtype=np.float32)
             if point.shape != space.shape or not np.isfinite(point).all():
                 raise ValueError(f"action={action!r} is not in {space}: it must be {space.shape[0]} finite numbers.")
-        self.taken_action = point
+        self.taken_action, self.rendered_context = point, self.context
         with th.no_grad():
             reward = self.landscape(th.from_numpy(self.context)[None], th.tensor(point[None, None])).item()
         return self.context.copy(), reward, True, False, {}
@@ -291,7 +294,7 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         if self.render_mode is None:
             return None
         with th.no_grad():
-            context = th.from_numpy(self.context)[None]
+            context = th.from_numpy(self.context if self.rendered_context is None else self.rendered_context)[None]
             best = self.landscape.best(context)
             actions = best.repeat(HEATMAP_CELLS, HEATMAP_CELLS, 1)
             line = th.linspace(-1, 1, HEATMAP_CELLS)

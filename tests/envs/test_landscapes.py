@@ -510,6 +510,23 @@ def test_rendering(task):
     assert made(task).render() is None
 
 
+def test_videos_show_the_action_taken():
+    """A VecEnv resets the environment at the end of its only step, before it renders."""
+    env = DummyVecEnv([lambda: made("Peaks2D", render_mode="rgb_array")])
+    env.seed(0)
+    env.reset()
+    context = env.envs[0].unwrapped.context.copy()
+    before = env.envs[0].render()
+    env.step(np.array([[-0.9, 0.5]], np.float32))
+    assert not np.array_equal(env.envs[0].unwrapped.context, context)
+    picture = env.render()
+    is_red = (picture == (220, 50, 40)).all(axis=2)
+    rows, columns = np.nonzero(is_red)
+    assert abs(columns.mean() / 383 * 2 - 1 + 0.9) < 0.05 and abs(1 - rows.mean() / 383 * 2 - 0.5) < 0.05
+    # Around the square, the landscape is that of the step
+    assert (picture == before).all(axis=2).mean() > 0.99
+
+
 # Bad arguments
 
 
