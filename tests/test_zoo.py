@@ -15,7 +15,7 @@ import yaml
 import sb3_savo
 from sb3_savo import SAVO
 from sb3_savo.algorithms import ALGORITHMS
-from sb3_savo.zoo.extensions import hyperparams_file
+from sb3_savo.zoo.hyperparams import hyperparams_file
 from sb3_savo.zoo.samplers import CONVERTERS, SAMPLERS
 
 ENV_ID = "InvertedPendulumRestricted-v4"

@@ -10,8 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_savo import CEM, SAVO, WatchedSubprocVecEnv, Wolpertinger
 from sb3_savo.algorithms import ALGORITHMS
-from sb3_savo.zoo.extensions import hyperparams_file, prune_impossible_trials
-from sb3_savo.zoo.hyperparams_checks import check_hyperparams, check_unique_keys
+from sb3_savo.zoo.experiments import with_our_algorithms
+from sb3_savo.zoo.hyperparams import check_hyperparams, check_unique_keys, hyperparams_file
 from sb3_savo.zoo.samplers import N_ITEMS, sample_params
 
 NO_HER = {"using_her_replay_buffer": False, "her_kwargs": {}}
@@ -84,15 +84,22 @@ def test_optimize_leaves_no_folder_of_a_run(tmp_path):
 
 def make_manager(error, algo="wolpertinger"):
     class Manager:
-        def __init__(self):
+        vec_env_class = DummyVecEnv
+
+        def __init__(self, algo, config=None):
             self.algo = algo
 
         def objective(self, trial):
             trial.suggest_int("k", 2, 30)
             raise error
 
-    prune_impossible_trials(Manager)
-    return Manager()
+    return with_our_algorithms(Manager)(algo)
+
+
+def test_experiments_are_extended_once():
+    """By the import hook, and by ``python -m sb3_savo``."""
+    manager = importlib.import_module("rl_zoo3.exp_manager").ExperimentManager
+    assert with_our_algorithms(manager) is manager
 
 
 def test_trials_that_the_task_cannot_have_are_pruned(capsys):

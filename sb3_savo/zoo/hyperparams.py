@@ -1,11 +1,22 @@
-"""Checks of a task's hyperparameters as the RL Zoo reads them, before it makes anything of them."""
+"""The files of hyperparameters that the RL Zoo reads, and checks of what is in them, before it makes anything of it."""
 
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+import sb3_savo
 from sb3_savo.arguments import check_integer, check_number
+
+
+def hyperparams_file(algo: str) -> Path:
+    """
+    :param algo: The RL Zoo's name of one of our algorithms
+    :return: The file of its hyperparameters, in the installed package or, in a checkout, beside the package
+    """
+    package = Path(sb3_savo.__file__).parent
+    folder = package / "hyperparams"
+    return (folder if folder.is_dir() else package.parent / "hyperparams") / f"{algo}.yml"
 
 
 def check_hyperparams(hyperparams: dict[str, Any], config: str) -> None:
