@@ -22,9 +22,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.hyperparameters import load_hyperparameters
 from benchmarks.random_policy import RandomPolicy
 from benchmarks.runs import add_arguments, run_all, train
+from benchmarks.suite import load_hyperparameters
 from sb3_savo import SAVO
 from sb3_savo.envs.recsim import RecSimVecEnv
 
@@ -36,7 +36,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 N_EVALUATIONS = 20
 EPISODES = 200
-HYPERPARAMETERS = load_hyperparameters("savo")
+HYPERPARAMETERS = {env_id: load_hyperparameters("savo", env_id) for env_id in ENV_IDS}
 
 
 def make_env(env_id: str, seed: int) -> VecEnv:

@@ -18,7 +18,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
-from benchmarks.hyperparameters import load_hyperparameters
+from benchmarks.suite import load_hyperparameters
 from sb3_savo import SAVO
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
 
-    hyperparameters = {**load_hyperparameters("savo")[args.env], "learning_starts": 1_000, "nearest": args.nearest}
+    hyperparameters = {**load_hyperparameters("savo", args.env), "learning_starts": 1_000, "nearest": args.nearest}
     del hyperparameters["n_timesteps"]
     env = make_vec_env(args.env, n_envs=hyperparameters.pop("n_envs"))
     print(f"{args.env}, {env.num_envs} environments, {env.action_space}")

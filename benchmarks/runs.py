@@ -66,18 +66,6 @@ def train(make_model: Callable[[], BaseAlgorithm], env: VecEnv, n_steps: int, pa
     os.replace(unfinished, path)
 
 
-def write_when_complete(path: Path, text: str) -> None:
-    """
-    Write a file under a temporary name and rename it, so that an interrupted command leaves no incomplete file.
-
-    :param path: The file
-    :param text: Its text
-    """
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)
-
-
 def run_all(function: Callable[..., None], runs: Sequence[tuple], jobs: int) -> None:
     """
     Do all runs, every one in a fresh process.

@@ -65,7 +65,7 @@ class Run:
         return f"{self.task}/{self.method}/{self.steps}-{hashlib.sha256(text.encode()).hexdigest()[:8]}/{self.seed}"
 
     def __hash__(self) -> int:
-        return hash((self.name, self.seed))
+        return hash(self.name)
 
     def as_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -21,7 +21,8 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 
-from benchmarks.runs import RESULTS, write_when_complete
+from benchmarks.recording import write_durably
+from benchmarks.runs import RESULTS
 from sb3_savo import SAVO
 
 
@@ -170,4 +171,4 @@ def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], pd.DataFrame]],
         table = parts[name](args)
         print(f"\n{name}\n{table.round(3).to_string(index=False)}", flush=True)
         text = f"# {machine(args.threads)}\n{table.to_csv(index=False, float_format='%.4f')}"
-        write_when_complete(args.folder / f"{name}-{args.threads}.csv", text)
+        write_durably(args.folder / f"{name}-{args.threads}.csv", text)

@@ -178,10 +178,10 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
         try:
             for remote in remotes:
                 remote.send(("get_spaces", None))
-            observation_space, action_space = next(iter([remote.recv() for remote in remotes]))
+            answers = [remote.recv() for remote in remotes]
             for remote in remotes:
                 remote.timeout = timeout
-            VecEnv.__init__(self, len(env_fns), observation_space, action_space)
+            VecEnv.__init__(self, len(env_fns), *answers[0])
         except BaseException:
             self.close()
             raise

@@ -1,7 +1,5 @@
 """Acting: which candidate is taken (Algorithm 1, "Select Action"), and what the replay buffer stores."""
 
-import io
-import pathlib
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -108,17 +106,6 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             optimize_memory_usage=self.optimize_memory_usage,
             **buffer_kwargs,
         )
-
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        previous = self.replay_buffer
-        super().load_replay_buffer(path, truncate_last_traj)
-        buffer = self.replay_buffer
-        if isinstance(buffer, CandidateStorage) and buffer.n_candidates != self.n_candidates:
-            self.replay_buffer = previous
-            raise ValueError(
-                f"path={path!r}: the replay buffer holds {buffer.n_candidates} candidates per transition, "
-                f"but the policy proposes {self.n_candidates}."
-            )
 
     def predict(  # type: ignore[override]
         self,

@@ -1,7 +1,5 @@
 """Is this the environment that the model needs? Its spaces, those of its copies, and those that the model was made for."""
 
-from typing import Any
-
 import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
@@ -83,14 +81,18 @@ def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_spac
     """
     given = env.action_space
     if given != action_space:
-        if isinstance(action_space, EmbeddedDiscrete) and isinstance(given, spaces.Discrete) and not embedded(given):
+        if (
+            isinstance(action_space, EmbeddedDiscrete)
+            and isinstance(given, spaces.Discrete)
+            and not isinstance(given, EmbeddedDiscrete)
+        ):
             raise ValueError(
                 f"Action spaces do not match: that of env, {given}, has no embeddings, and that of the model is "
                 f"{action_space}. Wrap the environment as for training: ActionEmbedding(env, embeddings). The embeddings are "
                 f"saved with the model: {algorithm}.load(path).action_space.embeddings."
             )
         remedy = ""
-        if isinstance(action_space, EmbeddedDiscrete) and embedded(given):
+        if isinstance(action_space, EmbeddedDiscrete) and isinstance(given, EmbeddedDiscrete):
             remedy = (
                 " If the model is to act on the new items, and embeddings mean the same as in training, load it by "
                 f'{algorithm}.load(path, env=env, custom_objects={{"action_space": env.action_space}}).'
@@ -105,8 +107,3 @@ def check_spaces_match(env: VecEnv, observation_space: spaces.Space, action_spac
             f"{observation_space}: {describe_difference(observation_space, env.observation_space)}."
         )
     check_equal_spaces(env)
-
-
-def embedded(space: Any) -> bool:
-    """:return: Whether its actions are items with embeddings"""
-    return isinstance(space, EmbeddedDiscrete)

@@ -142,11 +142,13 @@ def check_optimizer_state(name: str, optimizer: th.optim.Optimizer) -> None:
                 )
 
 
-def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm) -> None:
+def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candidates: int) -> None:
     """
     :param buffer: A replay buffer that was read
     :param model: The model that is to learn from it
-    :raises ValueError: if it was filled in another environment, or in another number of environments
+    :param n_candidates: Number of candidates that its policy proposes
+    :raises ValueError: if it was filled in another environment or in another number of environments, or by a policy with
+        another number of candidates
     """
     if buffer.n_envs != model.n_envs:
         raise ValueError(
@@ -172,4 +174,8 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm) -> None
         raise ValueError(
             f"the replay buffer is of another environment: its actions have {found[0]} dimensions and {found[1]} items, and "
             f"must have {own[0]} and {own[1]}."
+        )
+    if buffer.n_candidates != n_candidates:
+        raise ValueError(
+            f"the replay buffer holds {buffer.n_candidates} candidates per transition, but the policy proposes {n_candidates}."
         )

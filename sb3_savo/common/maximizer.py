@@ -642,11 +642,8 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         previous = self.replay_buffer
         try:
             super().load_replay_buffer(path, truncate_last_traj)
-            check_replay_buffer(self.replay_buffer, self)  # type: ignore[arg-type]
-        except AssertionError as error:  # SB3's own
-            self.replay_buffer = previous
-            raise ValueError(f"path={str(path)!r}: {error}") from error
-        except ValueError as error:
+            check_replay_buffer(self.replay_buffer, self, self.n_candidates)  # type: ignore[arg-type]
+        except (AssertionError, ValueError) as error:  # SB3 raises the first
             self.replay_buffer = previous
             raise ValueError(f"{error} (path={str(path)!r})") from error
 

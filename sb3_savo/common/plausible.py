@@ -14,7 +14,7 @@ MARGIN = 10.0
 # their discount does.
 MIN_HORIZON, MAX_HORIZON = 1e2, 1e4
 # Adam moves every weight by about the learning rate per step, and weights begin at about 0.1
-MAX_LEARNING_RATE = 0.1
+MAX_ADAPTIVE_LEARNING_RATE = 0.1
 # Networks begin near 0, and Adam moves their weights by the learning rate per step, so they never reach such rewards. The
 # square of an error of 1e19 is infinite in float32.
 MAX_REWARD = 1e9
@@ -60,7 +60,7 @@ class PlausibleRange:
         :param learning_rate: Its value, of an optimizer whose steps do not depend on the size of the gradient
         :param num_timesteps: Environment steps so far
         """
-        if learning_rate > MAX_LEARNING_RATE:
+        if learning_rate > MAX_ADAPTIVE_LEARNING_RATE:
             self._warn(f"{name}={learning_rate:g}", num_timesteps)
 
     def check_reward(self, reward: np.ndarray, num_timesteps: int) -> None:

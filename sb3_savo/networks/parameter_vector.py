@@ -68,12 +68,10 @@ class ParameterVector:
 
         :raises ValueError: if a parameter was given another shape, data type or device
         """
-        lent = []
-        if not all(self.are_views()):
-            for parameter, view, is_view in zip(self.parameters, self.views(self.vector.data), self.are_views(), strict=True):
-                if not is_view:
-                    check_same_kind(parameter.data, view)
-                    lent.append((parameter, view, parameter.data))
+        places = zip(self.parameters, self.views(self.vector.data), self.are_views(), strict=True)
+        lent = [(parameter, view, parameter.data) for parameter, view, is_view in places if not is_view]
+        for _, view, memory in lent:
+            check_same_kind(memory, view)
         for parameter, view, memory in lent:
             view.copy_(memory)
             parameter.data = view

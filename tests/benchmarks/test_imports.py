@@ -11,7 +11,6 @@ FOLDER = Path(benchmarks.__file__).parent
 SHARED = {
     "backends",
     "figures",
-    "hyperparameters",
     "landscape_tasks",
     "landscapes",
     "random_policy",

@@ -8,7 +8,7 @@ import pytest
 from stable_baselines3 import TD3
 
 from benchmarks import timing
-from benchmarks.hyperparameters import load_hyperparameters
+from benchmarks.suite import load_hyperparameters
 from sb3_savo import SAVO
 
 
@@ -45,7 +45,7 @@ def test_shapes_of_recsim():
     shapes = timing.SHAPES["RecSim"]
     assert env.observation_space.shape == (shapes.obs_dim,) and env.action_space.embeddings.shape[1] == shapes.action_dim
     policy_kwargs = {"net_arch": shapes.net_arch, **shapes.savo_policy_kwargs}
-    assert load_hyperparameters("savo")["RecSim-v0"]["policy_kwargs"] == policy_kwargs
+    assert load_hyperparameters("savo", "RecSim-v0")["policy_kwargs"] == policy_kwargs
 
 
 def test_run_parts(tmp_path, capsys):
