@@ -47,7 +47,6 @@ def learn(run: Run, recorder: Recorder, frozen: bool) -> None:
     :param recorder: Takes its evaluations
     :param frozen: Whether the landscape replaces the critic
     """
-    th.set_num_threads(1)
     settings = run.settings
     model, landscape = make_model(settings["env"], settings["algorithm"], settings["arguments"], run.seed, run.steps, frozen)
     for index in range(1, run.evaluations + 1):

@@ -4,7 +4,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch as th
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -33,7 +32,6 @@ def run(run: Run, recorder: Recorder) -> None:
     :param run: The run
     :param recorder: Takes its evaluations
     """
-    th.set_num_threads(1)
     model = make_model(run)
     evaluation = RecordEvaluations(recorder, make_evaluation_env(run), run)
     callbacks: list[BaseCallback] = [evaluation]
