@@ -67,7 +67,7 @@ def main() -> None:
         }
         np.testing.assert_allclose(candidates["compiled"](), candidates["numpy"](), rtol=1e-4, atol=1e-5)
         table = compare_to("numpy", time_interleaved(candidates, args.repeats), n_per_call=1)
-        print(f"\n{n} observations (compiled in {seconds:.0f} s, unless torch's cache had it)")
+        print(f"\n{n} observations (compiled in {seconds:.0f} s, unless the cache of packages had it)")
         print(table.round(3).to_string(index=False), flush=True)
 
 

@@ -84,10 +84,8 @@ class GroupReport:
             f"## {group.name.capitalize() or 'Results'}",
             f"{len(self.runs)} finished runs of {len(group.expected)} planned ones: "
             f"{plural(self.runs.task.nunique(), 'task')}, {plural(len(self.methods), 'method')}. Score: "
-            f"{group.score_unit}. Steps: "
-            f"{group.step_unit}. The final score of a run is the mean of the last tenth of its evaluations, and at least "
-            "of the "
-            "last one.",
+            f"{group.score_unit}. Steps: {group.step_unit}. The final score of a run is the mean of the last tenth of its "
+            "evaluations, and at least of the last one.",
         ]
         self.missing()
         self.scores()
@@ -152,10 +150,9 @@ class GroupReport:
         :param y_label: Its label, with the unit
         """
         caption = (
-            f"{title}, {seeds_text(self.seeds().seeds)}. Vertical: {y_label}. Horizontal: "
-            f"{x_label}. Line: mean over the seeds. Bands, and bars at the markers: pointwise 95 % intervals. Below "
-            f"{MIN_SEEDS} seeds, "
-            "thin lines show the runs instead."
+            f"{title}, {seeds_text(self.seeds().seeds)}. Vertical: {y_label}. Horizontal: {x_label}. Line: mean over the "
+            f"seeds. Bands, and bars at the markers: pointwise 95 % intervals. Below {MIN_SEEDS} seeds, thin lines show "
+            "the runs instead."
         )
         figures.draw_curves(self.group, self.style, x, y, x_label, y_label, self.add_figure(name, caption))
 
@@ -195,8 +192,8 @@ class GroupReport:
             words.highest_aggregate(self.labeled(table), "IQM"),
             markdown(shown),
             f"*Normalized final scores of {where}, with 95 % stratified bootstrap intervals. IQM: interquartile mean, the "
-            "mean of "
-            "the middle half of all runs. Optimality gap: how far the runs stay below 1 on average, so less is better.*",
+            "mean of the middle half of all runs. Optimality gap: how far the runs stay below 1 on average, so less is "
+            "better.*",
         ]
         caption = f"Aggregates of the normalized final scores of {where}, with 95 % intervals. Less optimality gap is better."
         figures.draw_aggregates(table, names, self.style, self.add_figure("aggregates", caption))
@@ -224,10 +221,9 @@ class GroupReport:
                 self.comparison_figures(enough, name, meaning)
         self.parts.append(
             f"*Unit: normalized score. Paired: differences within runs of the same {self.group.same_seed}; else "
-            "differences of "
-            "independent runs. Better or worse: the 95 % interval of the difference excludes 0. Probability of "
-            "improvement: share "
-            "of the pairs of runs in which the method scores higher, where a tie counts half; its interval is Wilson's.*"
+            "differences of independent runs. Better or worse: the 95 % interval of the difference excludes 0. "
+            "Probability of improvement: share of the pairs of runs in which the method scores higher, where a tie counts "
+            "half; its interval is Wilson's.*"
         )
 
     def comparison_figures(self, table: pd.DataFrame, measure: str, meaning: str) -> None:
@@ -244,16 +240,14 @@ class GroupReport:
         label = f"{ours} minus the method of the row, normalized score"
         caption = (
             f"{ours} against the method of each row by the {meaning}, {seeds_text(table.seeds)}: difference of the mean "
-            "normalized "
-            f"scores with 95 % interval. Right of 0, {ours} is ahead."
+            f"normalized scores with 95 % interval. Right of 0, {ours} is ahead."
         )
         path = self.add_figure(f"differences-{measure}", caption)
         figures.draw_comparisons(table, "difference", {task: task for task in tasks}, self.style, label, path)
         rows = table[table.task == tasks[0]]
         caption = (
             f"Probability that a run of {ours} scores higher than a run of the method of each row by the {meaning}, on "
-            f"{tasks[0]}, "
-            f"{seeds_text(rows.seeds)}, with 95 % interval. Right of ½, {ours} is ahead."
+            f"{tasks[0]}, {seeds_text(rows.seeds)}, with 95 % interval. Right of ½, {ours} is ahead."
         )
         path = self.add_figure(f"improvement-{measure}", caption)
         figures.draw_comparisons(rows, "probability", {tasks[0]: tasks[0]}, self.style, "probability of improvement", path)
@@ -331,9 +325,8 @@ class GroupReport:
         numbers = table.assign(n_actors=[self.group.actors[method][1] for method in table.method])
         self.write_table("actors", numbers[["task", "method", "n_actors", "seeds", "final", "final_low", "final_high"]])
         caption = (
-            f"Final score against the number of actors, {seeds_text(table.seeds)}, by task ({self.group.score_unit}). "
-            "Mean with 95 % "
-            f"interval; {NO_INTERVAL}."
+            f"Final score against the number of actors, {seeds_text(table.seeds)}, by task ({self.group.score_unit}). Mean "
+            f"with 95 % interval; {NO_INTERVAL}."
         )
         self.parts.append("### Number of actors")
         figures.draw_scaling(self.group, table, self.group.score_unit, self.add_figure("actors", caption))

@@ -128,8 +128,7 @@ def verdict(table: pd.DataFrame) -> str:
     n = int((~tested.task.str.startswith(ALL_TASKS)).sum())
     lines.append(
         f"- The intervals are not corrected for the number of comparisons. Of {plural(n, 'comparison')} on single tasks "
-        "without any "
-        f"true difference, about {0.05 * n:.1f} would be called better or worse by chance."
+        f"without any true difference, about {0.05 * n:.1f} would be called better or worse by chance."
     )
     if not tested.paired.all():
         lines.append("- Some comparisons are unpaired, since the methods did not run with the same seeds.")

@@ -9,8 +9,8 @@ Everything that is here for speed alone. This module is the only door: nothing o
     ``predict`` and data collection in NumPy, directly on torch's parameters: for three actors and one observation in a quarter
     of torch's time. Shown by ``python -m benchmarks.acting``; switched off by overriding a method that is marked
     :func:`has_numpy_twin`; kept equal by ``tests/acceleration/test_numpy_policy.py``.
-    The compiler of the losses does not replace it. A compiled ``predict`` takes 0.58 of NumPy's time (16 observations: 0.67),
-    but compiling takes 36 seconds for every number of observations, which a model that was just loaded cannot wait for.
+    The compiler of the losses does not replace it. A compiled ``predict`` takes 0.57 of NumPy's time (16 observations: 0.67),
+    but compiling takes 28 seconds for every number of observations, which a model that was just loaded cannot wait for.
 :func:`keep_freed_memory`
     Fewer page faults in the update of large networks. Shown by ``python -m benchmarks.speed --parts update``; switched off by
     glibc's own variable ``MALLOC_TRIM_THRESHOLD_`` in the environment; it changes no value.
