@@ -1,7 +1,6 @@
 """Several threads predict with one model, also while it learns: every answer is what one thread alone would get."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
@@ -10,8 +9,6 @@ import pytest
 import torch as th
 
 from sb3_savo import SAVO, ActionEmbedding, EmbeddedDiscrete
-from sb3_savo.acceleration import blas_threads
-from sb3_savo.acceleration.blas_threads import on_one_thread
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.update_lock import UpdateLock
 from tests.models import QUICK, SMALL, BatchNormExtractor
@@ -182,30 +179,6 @@ def test_the_lock_takes_turns():
         order.append("again")
     thread.join()
     assert order == ["waiting", "again"]
-
-
-class Library:
-    """An OpenBLAS that is slow to answer, so that threads meet."""
-
-    def __init__(self):
-        self.n_threads = 4
-
-    def get_num_threads(self):
-        n_threads = self.n_threads
-        time.sleep(0.001)
-        return n_threads
-
-    def set_num_threads(self, n_threads):
-        time.sleep(0.001)
-        self.n_threads = n_threads
-
-
-def test_openblas_keeps_its_threads(monkeypatch):
-    """However many threads compute, and wherever they are interrupted."""
-    library = Library()
-    monkeypatch.setattr(blas_threads, "openblas", lambda: [library])
-    inside = in_threads(lambda i: {on_one_thread(lambda: library.n_threads) for _ in range(20)})
-    assert inside == [{1}] * N_THREADS and library.n_threads == 4
 
 
 def test_actions_of_masked_environments_in_threads():
