@@ -292,9 +292,7 @@ def test_predict_is_the_item_with_the_highest_q_of_those_nearest_to_the_proposal
 
 
 def test_several_processes_and_normalized_observations():
-    env = VecNormalize(
-        make_vec_env("sb3_savo:" + ENV_ID, n_envs=2, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"})
-    )
+    env = VecNormalize(make_vec_env(ENV_ID, n_envs=2, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"}))
     model = SAVO("MlpPolicy", env, **QUICK).learn(120)
     assert model._n_updates == 40
     env.close()

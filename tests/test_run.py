@@ -95,8 +95,7 @@ def test_defaults():
 
 @pytest.mark.parametrize("vec_env_cls", [DummyVecEnv, SubprocVecEnv])
 def test_several_environments(vec_env_cls):
-    # The prefix has each process import us; a script that does so at its top needs none
-    env = make_vec_env("sb3_savo:HopperRestricted-v5", n_envs=3, vec_env_cls=vec_env_cls)
+    env = make_vec_env("HopperRestricted-v5", n_envs=3, vec_env_cls=vec_env_cls)
     model = SAVO("MlpPolicy", env, train_freq=2, gradient_steps=-1, **SMALL)
     model.learn(120)
     assert model._n_updates == 14 * 6  # after 42, 48, … 120 steps

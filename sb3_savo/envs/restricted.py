@@ -165,7 +165,9 @@ def make_restricted(env_id: str, invalid_reward: float | None = None, **kwargs: 
     :return: The restricted task, without a time limit
     """
     check_type("env_id", env_id, str, "the ID of one of Gymnasium's tasks")
-    env = gym.make(env_id, max_episode_steps=-1, disable_env_checker=True, **kwargs)
+    # By its specification, if it has one: for an ID, Gymnasium says that v4 is out of date, but the paper's tasks are v4
+    spec = gym.registry.get(env_id, env_id)
+    env = gym.make(spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
     check_box(env.action_space, "RestrictedAction", argument=f"env_id={env_id!r}")
     centers, radius = paper_balls(cast(spaces.Box, env.action_space).shape[0])
     is_pendulum = "Pendulum" in env_id

@@ -1,16 +1,24 @@
 """
-Let the RL Zoo find our algorithms: ``sb3_savo.zoo.extensions`` patches four of its modules right after they are imported.
+Let Gymnasium find our environments, and the RL Zoo our algorithms: ``sb3_savo.envs.registration`` and
+``sb3_savo.zoo.extensions`` extend five modules right after they are imported.
 
 The line in ``sb3_savo_zoo.pth`` runs :func:`install` at the start of every Python, so nothing is imported here but ``sys``.
 """
 
 import sys
 
-PATCHED = ("rl_zoo3.utils", "rl_zoo3.hyperparams_opt", "rl_zoo3.exp_manager", "huggingface_sb3.push_to_hub")
+GYMNASIUM = "gymnasium.envs.registration"
+PATCHED = (
+    GYMNASIUM,
+    "rl_zoo3.utils",
+    "rl_zoo3.hyperparams_opt",
+    "rl_zoo3.exp_manager",
+    "huggingface_sb3.push_to_hub",
+)
 
 
 class ZooImportHook:
-    """Finds the four modules by the other finders, and patches each right after it is executed."""
+    """Finds the five modules by the other finders, and extends each right after it is executed."""
 
     def find_spec(self, name, path=None, target=None):
         if name not in PATCHED:
@@ -29,15 +37,33 @@ class ZooImportHook:
 
 
 def extend(module):
-    """Patch a module; if that fails, warn, and the RL Zoo works as if sb3_savo were not installed."""
+    """Extend a module; if that fails, warn, and the module works as if sb3_savo were not installed."""
     try:
-        from sb3_savo.zoo.extensions import EXTENSIONS
+        if module.__name__ == GYMNASIUM:
+            extend_gymnasium(module)
+        else:
+            from sb3_savo.zoo.extensions import EXTENSIONS
 
-        EXTENSIONS[module.__name__](module)
+            EXTENSIONS[module.__name__](module)
     except Exception as error:
         import warnings
 
-        warnings.warn(f"sb3_savo could not add its algorithms to {module.__name__}: {error!r}", RuntimeWarning, stacklevel=2)
+        what = "environments" if module.__name__ == GYMNASIUM else "algorithms"
+        warnings.warn(f"sb3_savo could not add its {what} to {module.__name__}: {error!r}", RuntimeWarning, stacklevel=2)
+
+
+def extend_gymnasium(registration):
+    """Execute the file of our environments' IDs by its path, since ``import sb3_savo`` would import torch."""
+    from importlib.util import find_spec, module_from_spec, spec_from_file_location
+
+    package = find_spec("sb3_savo")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError("sb3_savo is not installed")
+    path = f"{package.submodule_search_locations[0]}/envs/registration.py"
+    spec = spec_from_file_location("_sb3_savo_environments", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.register_environments(registration)
 
 
 def install():
