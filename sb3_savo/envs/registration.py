@@ -57,7 +57,7 @@ def register_environments(registration: ModuleType) -> None:
         if env_id not in registration.registry:
             spec = registration.EnvSpec(id=env_id, **arguments)
             if "Restricted-" in env_id:
-                # The paper's tasks are the v4 ones. Gymnasium compares this attribute of all versions, and would tell everybody
-                # who makes a v4 task that it is out of date.
+                # The paper's tasks are the v4 ones. Gymnasium compares this attribute of all versions, and would tell
+                # everybody who makes a v4 task that it is out of date.
                 spec.version = None
             registration.registry[env_id] = spec
