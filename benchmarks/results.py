@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.recording import EVALUATIONS, RECORD, is_finished
-from benchmarks.suite import Run, list_runs, load_methods, load_suite
+from benchmarks.schema import load_suite
+from benchmarks.suite import Run, list_runs
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -79,8 +80,7 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
         groups = landscape_groups(folder) if suite == "landscapes" else [return_group(folder)]
     else:
         folder = folder or RESULTS / "runs"
-        path, _ = load_suite(suite)
-        labels = {name: method.get("label", name) for name, method in load_methods(path.parent).items()}
+        labels = {name: method.get("label", name) for name, method in load_suite(suite).methods.items()}
         groups = suite_groups(list_runs(suite, budget), folder, labels)
     groups = [group for group in groups if not group.evaluations.empty]
     if not groups:

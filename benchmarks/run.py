@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from benchmarks.backends import NAMES, Backend, Job, Outcome, make_backend
 from benchmarks.recording import LOG, is_finished, share_done
-from benchmarks.suite import BUDGETS, Run, SuiteError, list_runs
+from benchmarks.schema import BUDGETS, SuiteError
+from benchmarks.suite import Run, list_runs
 from benchmarks.worker import BUSY
 
 RESULTS = Path(__file__).parent / "results" / "runs"
 # Seconds between two looks at the jobs, between two looks at their progress, and before another attempt at a run that somebody
 # else does
-POLL, REFRESH, RETRY = 0.05, 2.0, 5.0
+POLL, REFRESH, RETRY = 0.05, 2.0, 2.0
 
 
 class Supervisor:
@@ -76,6 +77,9 @@ class Supervisor:
             run, not_before = waiting.popleft()
             if time.monotonic() < not_before:
                 waiting.append((run, not_before))
+                continue
+            # Another of these commands has done it
+            if is_finished(self.folder / run.name):
                 continue
             try:
                 self.jobs[run] = self.backend.start(run, self.folder / run.name, self.threads)
@@ -197,8 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are finished.", flush=True)
     if options.list or not missing:
         return 0
+    try:
+        check(missing)
+        backend = make_backend(options.backend)
+    except (SuiteError, ImportError, ValueError) as error:
+        print(f"{options.suite}: {error}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, stop)
-    backend = make_backend(options.backend)
     supervisor = Supervisor(backend, options.folder, options.workers, options.threads)
     try:
         supervisor.do(missing)
@@ -214,6 +223,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"All {len(runs)} runs are finished.")
     return 0
+
+
+def check(runs: Sequence[Run]) -> None:
+    """
+    :param runs: The runs that are to be done
+    :raises SuiteError: if their environments or arguments are wrong
+    """
+    # torch takes seconds, which a finished suite does without, and so do runs that are not ours
+    if any(run.settings["runner"].startswith("benchmarks.") for run in runs):
+        from benchmarks.checks import check_runs
+
+        check_runs(runs)
 
 
 def stop(number: int, frame: Any) -> None:

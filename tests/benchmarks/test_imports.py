@@ -9,6 +9,7 @@ import benchmarks
 
 FOLDER = Path(benchmarks.__file__).parent
 SHARED = {
+    "checks",
     "backends",
     "figures",
     "landscape_tasks",
@@ -17,6 +18,7 @@ SHARED = {
     "recording",
     "results",
     "runs",
+    "schema",
     "sections",
     "statistics",
     "suite",
