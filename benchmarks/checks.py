@@ -22,8 +22,8 @@ from sb3_savo.common.callbacks import Reset
 def check_runs(runs: Iterable[Run]) -> None:
     """
     :param runs: Runs of a suite
-    :raises SuiteError: if an environment, or an argument of an environment or of an algorithm, does not exist, or a value is out
-        of its range; the message names the task and the method
+    :raises SuiteError: if an environment, or an argument of an environment or of an algorithm, does not exist, or a value is
+        out of its range; the message names the task and the method
     """
     checked = set()
     for run in runs:

@@ -119,9 +119,15 @@ def check_numbers(where: str, value: Any) -> None:
             number = float(value)
         except ValueError:
             return
-        raise SuiteError(
-            f"{where}: YAML reads {value!r} as a text, not as a number: write {yaml.safe_dump(number).split()[0]}."
-        )
+        raise SuiteError(f"{where}: YAML reads {value!r} as a text, not as a number: write {yaml_number(number)}.")
+
+
+def yaml_number(number: float) -> str:
+    """
+    :param number: A number
+    :return: The number as YAML writes it
+    """
+    return yaml.safe_dump(number).split()[0]
 
 
 def check_runner(where: str, runner: str) -> None:

@@ -1,9 +1,8 @@
-"""Suites, the experiments as data: the runs of a suite, with everything that decides their results. Nothing here imports torch."""
+"""The runs of a suite, with everything that decides their results. Nothing here imports torch."""
 
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from benchmarks.schema import DEFAULT_RUNNER, HYPERPARAMETERS, SB3_ALGORITHMS, load_suite, load_yaml

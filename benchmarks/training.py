@@ -1,6 +1,7 @@
 """A run that trains: on the environments of a task, with evaluations without noise on environments of their own."""
 
 import inspect
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -94,7 +95,8 @@ def constructor_arguments(algorithm: str, arguments: dict[str, Any]) -> dict[str
         and with tuples where YAML has lists
     """
     known = inspect.signature(CONSTRUCTORS[algorithm]).parameters
-    arguments = {name: value for name, value in arguments.items() if name in known or name not in OPTIONAL}
+    # SB3 writes into policy_kwargs
+    arguments = {name: deepcopy(value) for name, value in arguments.items() if name in known or name not in OPTIONAL}
     if isinstance(arguments.get("train_freq"), list):
         arguments["train_freq"] = tuple(arguments["train_freq"])
     return arguments

@@ -1,11 +1,12 @@
 """
 Runs as tasks of Ray: on the cluster of ``RAY_ADDRESS``, else on this machine.
 
-Every machine of the cluster needs this checkout and the results folder under the same paths. A Ray without a token obeys whoever
-reaches its ports, so there must be one: ``RAY_AUTH_MODE=token``, with the token in ``RAY_AUTH_TOKEN`` or in the file of
-``RAY_AUTH_TOKEN_PATH``.
+Every machine of the cluster needs this checkout and the results folder under the same paths. A Ray without a token obeys
+whoever reaches its ports, so there must be one: ``RAY_AUTH_MODE=token``, with the token in ``RAY_AUTH_TOKEN`` or in the file
+of ``RAY_AUTH_TOKEN_PATH``.
 """
 
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -46,7 +47,6 @@ class RayJob:
     """
 
     def __init__(self, run: Run, folder: Path, threads: int):
-        # Most runs use one processor, and the limit of the supervisor's --workers holds beside Ray's
         self.task = ray.remote(num_cpus=threads, max_retries=3)(do).remote(run, folder, threads)
 
     def outcome(self) -> Outcome | None:
@@ -72,7 +72,7 @@ class RayBackend:
             runtime_env={"env_vars": {"PYTHONPATH": str(CHECKOUT)}},
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
         )
 
     def start(self, run: Run, folder: Path, threads: int) -> RayJob:

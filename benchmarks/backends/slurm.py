@@ -8,7 +8,7 @@ Every machine of the cluster needs this checkout and the results folder under th
 from pathlib import Path
 
 from benchmarks.backends import Outcome
-from benchmarks.backends.local import CHECKOUT, LocalJob
+from benchmarks.backends.local import LocalJob
 from benchmarks.suite import Run
 from sb3_savo.extras import needs_extra
 

@@ -1,4 +1,4 @@
-"""What stands in the files of the suites is checked when it is read: the message names the file, the key, and what is right."""
+"""The files of the suites are checked when they are read: the message names the file, the key, and what is right."""
 
 import pytest
 import yaml
