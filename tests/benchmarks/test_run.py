@@ -1,5 +1,6 @@
 """The runner: every run ends once, whatever is killed; a run that fails or a full disk is told, and loses nothing."""
 
+import json
 import random
 import signal
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 
 from benchmarks import run as runner
 from benchmarks.backends.local import CHECKOUT
+from benchmarks.progress import Durations
 from benchmarks.recording import EVALUATIONS, LOG, RECORD, UNFINISHED, share_done
-from benchmarks.suite import list_runs
+from benchmarks.suite import Run, list_runs
 from tests.benchmarks import toy
 
 # Far above what the tests need on a busy machine
@@ -195,3 +197,33 @@ def test_bad_options(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
         do(suite, *arguments)
     assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_expected_durations(tmp_path):
+    """From runs of the same task, method and steps, else from the time per step of the task or of all tasks."""
+
+    def run(task="T", method="savo", seed=0, steps=100):
+        return Run(task, method, seed, steps, {"method": method}, 1, 1)
+
+    def finish(run, seconds):
+        folder = tmp_path / run.name
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text(json.dumps({"wall_time": seconds}))
+
+    assert Durations(tmp_path, [run()]).expected(run(steps=30)) == 30, "nothing is known"
+    for seed, seconds in enumerate([10, 20, 60]):
+        finish(run(seed=seed), seconds)
+    finish(run("U", "td3"), 1000)
+    durations = Durations(tmp_path, [run(seed=0), run(seed=1), run(seed=2), run("U", "td3"), run(seed=3)])
+    assert durations.expected(run(seed=3)) == 20
+    assert durations.expected(run(method="td3", steps=50)) == pytest.approx(10)
+    assert durations.expected(run("V")) == pytest.approx(40)
+    finish(run(seed=3), 21)
+    durations.see(run(seed=3))
+    assert durations.expected(run(seed=4)) == 20.5
+
+
+def test_the_bar_counts_runs_by_their_durations(tmp_path, capsys):
+    suite = toy.write_suite(tmp_path, seeds=2, seconds=0)
+    assert do(suite) == 0
+    assert "100%" in capsys.readouterr().err.splitlines()[-1]

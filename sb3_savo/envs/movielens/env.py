@@ -51,10 +51,10 @@ class RecSimData(gym.Env):
     Recommend one movie per step to a user of MovieLens. Every episode has a new user.
 
     A movie is recommended once per episode, as is usual in the literature on recommendation. ``action_masks()`` allows the
-    movies that were not recommended in this episode (all, once none is left), and ``info["action_masks"]`` holds the same after
-    every step. A movie that is recommended again is not clicked. With ``repeats=True``, as in the text of the paper, there are
-    no masks, and a policy can recommend the movie of the likeliest click at every step. ``python -m sb3_savo.envs.movielens``
-    prints what that earns.
+    movies that were not recommended in this episode (all, once none is left), and ``info["action_masks"]`` holds the same
+    after every step. A movie that is recommended again is not clicked. With ``repeats=True``, as in the text of the paper,
+    there are no masks, and a policy can recommend the movie of the likeliest click at every step.
+    ``python -m sb3_savo.envs.movielens`` prints what that earns.
 
     **Actions**: the index of a movie, in the order of the movies file. Embeddings, (n_movies, 30) in [-1, 1], from
     :func:`~sb3_savo.envs.movielens.dataset.movie_embeddings`.
