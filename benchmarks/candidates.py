@@ -1,12 +1,12 @@
 """
 How good are the candidates of a trained agent under its own Q?
 
-    python -m benchmarks.candidates --env MiningExpedition-v0 benchmarks/results/discrete/MiningExpedition-v0-savo-2.zip
+    python -m benchmarks.candidates --env MiningExpedition-v0 benchmarks/results/runs/MiningExpedition-v0/savo/*/2/agent.zip
 
 The agent visits some states, with some random actions on the way. The table has one row per candidate. ``saturated``: share of
 its outputs in the flat part of tanh. ``picked``: share of states in which it is the best candidate. ``gap``: Q at the best of
 all items (in a continuous space: of 1,000 uniformly random actions), minus Q at the candidate. The last row is the best of the
-candidates. ``benchmarks.discrete`` and ``benchmarks.breakthrough`` save the trained agents beside their results.
+candidates. ``benchmarks.run`` saves the trained agents beside their results.
 """
 
 import argparse

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.recording import EVALUATIONS, RECORD, is_finished
-from benchmarks.suite import Run, list_runs, load_methods, load_suite
+from benchmarks.schema import load_suite
+from benchmarks.suite import Run, list_runs
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,6 +22,8 @@ KNOWN_RANGES: dict[str, tuple[float | None, float | None, str]] = {
     "InvertedPendulumRestricted-v4": (None, 1000.0, "first evaluation of all runs; greatest possible return"),
 }
 FROM_THE_RUNS = "first evaluation of all runs; highest final score of a method in this report"
+# A run breaks through when it first evaluates above this return
+THRESHOLDS = {"InvertedPendulumRestricted-v4": 900.0}
 SHARE = "value of the chosen action, share of the optimum"
 RETURN = "mean return of the evaluation episodes"
 KEYS = ["task", "method", "seed"]
@@ -79,8 +82,7 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
         groups = landscape_groups(folder) if suite == "landscapes" else [return_group(folder)]
     else:
         folder = folder or RESULTS / "runs"
-        path, _ = load_suite(suite)
-        labels = {name: method.get("label", name) for name, method in load_methods(path.parent).items()}
+        labels = {name: method.get("label", name) for name, method in load_suite(suite).methods.items()}
         groups = suite_groups(list_runs(suite, budget), folder, labels)
     groups = [group for group in groups if not group.evaluations.empty]
     if not groups:

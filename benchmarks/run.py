@@ -21,14 +21,16 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.backends import NAMES, Backend, Job, Outcome, make_backend
+from benchmarks.progress import Durations
 from benchmarks.recording import LOG, is_finished, share_done
-from benchmarks.suite import BUDGETS, Run, SuiteError, list_runs
+from benchmarks.schema import BUDGETS, SuiteError
+from benchmarks.suite import Run, list_runs
 from benchmarks.worker import BUSY
 
 RESULTS = Path(__file__).parent / "results" / "runs"
 # Seconds between two looks at the jobs, between two looks at their progress, and before another attempt at a run that somebody
 # else does
-POLL, REFRESH, RETRY = 0.05, 2.0, 5.0
+POLL, REFRESH, RETRY = 0.05, 2.0, 2.0
 
 
 class Supervisor:
@@ -49,22 +51,25 @@ class Supervisor:
         self.jobs: dict[Run, Job] = {}
         self.failed: list[tuple[Run, Outcome]] = []
 
-    def do(self, runs: Sequence[Run]) -> None:
+    def do(self, runs: Sequence[Run], finished: Sequence[Run] = ()) -> None:
         """
         :param runs: The runs, which are started in this order
+        :param finished: Finished runs, whose durations show how long the others will take
         """
         waiting = deque((run, 0.0) for run in runs)
         refreshed = 0.0
-        with tqdm(total=float(len(runs)), unit="run", bar_format=BAR, smoothing=0) as bar:
+        durations = Durations(self.folder, finished)
+        with tqdm(total=float(len(runs)), bar_format=BAR, smoothing=0) as bar:
             try:
                 while waiting or self.jobs:
                     self._start(waiting)
-                    self._collect(waiting, bar)
+                    for run in self._collect(waiting, bar):
+                        durations.see(run)
                     if time.monotonic() > refreshed + REFRESH:
                         refreshed = time.monotonic()
-                        self._show(bar, len(runs) - len(waiting) - len(self.jobs))
+                        self._show(bar, durations, runs, {run for run, _ in waiting})
                     time.sleep(POLL)
-                self._show(bar, len(runs))
+                self._show(bar, durations, runs, set())
             finally:
                 for job in self.jobs.values():
                     job.cancel()
@@ -77,12 +82,16 @@ class Supervisor:
             if time.monotonic() < not_before:
                 waiting.append((run, not_before))
                 continue
+            # Another of these commands has done it
+            if is_finished(self.folder / run.name):
+                continue
             try:
                 self.jobs[run] = self.backend.start(run, self.folder / run.name, self.threads)
             except OSError as error:
                 self.failed.append((run, Outcome(1, str(error))))
 
-    def _collect(self, waiting: deque[tuple[Run, float]], bar: tqdm) -> None:
+    def _collect(self, waiting: deque[tuple[Run, float]], bar: tqdm) -> list[Run]:
+        ended = []
         for run, job in list(self.jobs.items()):
             outcome = job.outcome()
             if outcome is None:
@@ -90,17 +99,24 @@ class Supervisor:
             del self.jobs[run]
             if outcome.code == BUSY:
                 waiting.append((run, time.monotonic() + RETRY))
-            elif outcome.code != 0:
+                continue
+            ended.append(run)
+            if outcome.code != 0:
                 self.failed.append((run, outcome))
                 bar.write(f"failed: {run.name}: {reason(outcome)}", file=sys.stderr)
+        return ended
 
-    def _show(self, bar: tqdm, n_ended: int) -> None:
-        running = sum(share_done(self.folder / run.name, run.steps) for run in self.jobs)
-        bar.n = n_ended + running
+    def _show(self, bar: tqdm, durations: Durations, runs: Sequence[Run], waiting: set[Run]) -> None:
+        # Runs count by their expected durations, since some take a hundred times as long as others
+        expected = {run: durations.expected(run) for run in runs}
+        done = {run: share_done(self.folder / run.name, run.steps) for run in self.jobs}
+        bar.total = sum(expected.values())
+        bar.n = sum(seconds * done.get(run, run not in waiting) for run, seconds in expected.items())
+        bar.set_description_str(f"{len(runs) - len(waiting) - len(done)} of {len(runs)} runs", refresh=False)
         bar.refresh()
 
 
-BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.0f} runs [{elapsed} so far, {remaining} left]"
+BAR = "{percentage:3.0f}%|{bar}| {desc} [{elapsed} so far, {remaining} left]"
 
 
 def reason(outcome: Outcome) -> str:
@@ -197,11 +213,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are finished.", flush=True)
     if options.list or not missing:
         return 0
+    try:
+        check(missing)
+        backend = make_backend(options.backend)
+    except (SuiteError, ImportError, ValueError) as error:
+        print(f"{options.suite}: {error}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, stop)
-    backend = make_backend(options.backend)
     supervisor = Supervisor(backend, options.folder, options.workers, options.threads)
     try:
-        supervisor.do(missing)
+        supervisor.do(missing, [run for run in runs if run not in set(missing)])
     except KeyboardInterrupt:
         print("Stopped. The same command does the runs that are not finished.", file=sys.stderr)
         return 130
@@ -214,6 +235,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"All {len(runs)} runs are finished.")
     return 0
+
+
+def check(runs: Sequence[Run]) -> None:
+    """
+    :param runs: The runs that are to be done
+    :raises SuiteError: if their environments or arguments are wrong
+    """
+    # torch takes seconds, which a finished suite does without, and so do runs that are not ours
+    if any(run.settings["runner"].startswith("benchmarks.") for run in runs):
+        from benchmarks.checks import check_runs
+
+        check_runs(runs)
 
 
 def stop(number: int, frame: Any) -> None:

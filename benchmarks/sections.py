@@ -6,9 +6,19 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import figures, words
-from benchmarks.results import KEYS, Group
+from benchmarks.results import KEYS, THRESHOLDS, Group
 from benchmarks.statistics import MIN_SEEDS
-from benchmarks.tables import AGGREGATES, ALL_TASKS, TOO_FEW, aggregate, compare, normalization, per_task, score_runs
+from benchmarks.tables import (
+    AGGREGATES,
+    ALL_TASKS,
+    TOO_FEW,
+    aggregate,
+    breakthroughs,
+    compare,
+    normalization,
+    per_task,
+    score_runs,
+)
 from benchmarks.words import markdown, number, plural, seeds_text, with_interval
 
 # Figures beside the score, where the runs recorded them: column → what it is with its unit, and whether less is better
@@ -90,6 +100,7 @@ class GroupReport:
         self.missing()
         self.scores()
         self.curves()
+        self.breakthroughs()
         self.aggregates()
         self.comparisons()
         self.more_figures()
@@ -161,6 +172,21 @@ class GroupReport:
         if self.has_curves():
             self.parts.append("### Learning curves")
             self.add_curves("curves", "Learning curves", "step", "score", self.group.step_unit, self.group.score_unit)
+
+    def breakthroughs(self) -> None:
+        """When the runs break through, on tasks where they do so at one point."""
+        table = breakthroughs(self.group.evaluations, self.methods, THRESHOLDS)
+        if table.empty:
+            return
+        self.write_table("breakthroughs", table)
+        thresholds = "; ".join(f"{number(THRESHOLDS[task])} on {task}" for task in table.task.unique())
+        shown = self.labeled(table).assign(median_step=[f"{step:,.0f}" for step in table.median_step])
+        self.parts += [
+            "### When a run breaks through",
+            markdown(shown.rename(columns={"broke_through": "broke through", "median_step": "median step"})),
+            f"*A run breaks through when it first evaluates above {thresholds}. Median step over {seeds_text(table.seeds)}, "
+            f"in {self.group.step_unit}; inf where fewer than half of the runs broke through.*",
+        ]
 
     def aggregates(self) -> None:
         """The normalization, the aggregates over the tasks, and the performance profiles."""

@@ -15,7 +15,8 @@ import pandas as pd
 import torch as th
 
 from benchmarks.landscape_tasks import make_model, steps_until
-from benchmarks.suite import list_runs, load_tasks
+from benchmarks.schema import load_tasks
+from benchmarks.suite import list_runs
 from sb3_savo import SAVO
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
 

@@ -1,6 +1,6 @@
 """The tables of a report: scores of the runs, their aggregates, and the comparisons of one method with every other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,26 @@ def normalization(group: Group, runs: pd.DataFrame) -> pd.DataFrame:
         low, high = first[task] if low is None else low, best[task] if high is None else high
         # Runs that never improved have no range
         rows.append({"task": task, "low": low, "high": high if high > low else low + 1, "meaning": meaning})
+    return pd.DataFrame(rows)
+
+
+def breakthroughs(evaluations: pd.DataFrame, methods: Sequence[str], thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """
+    :param evaluations: One row per run and evaluation
+    :param methods: The methods in the order of the table
+    :param thresholds: Task → the return above which a run has broken through
+    :return: One row per task with a threshold and method: number of ``seeds``, how many ``broke_through``, and the
+        ``median_step`` of their first evaluation above the threshold; infinite if fewer than half did
+    """
+    rows = []
+    for task, threshold in thresholds.items():
+        for method in methods:
+            runs = evaluations[(evaluations.task == task) & (evaluations.method == method)].groupby("seed")
+            first = [run.step[run.score > threshold].min() for _, run in runs]
+            steps = np.nan_to_num(np.array(first, dtype=float), nan=np.inf)
+            if len(steps):
+                row = {"task": task, "method": method, "seeds": len(steps)}
+                rows.append({**row, "broke_through": int(np.isfinite(steps).sum()), "median_step": np.median(steps)})
     return pd.DataFrame(rows)
 
 

@@ -22,7 +22,6 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks.recording import write_durably
-from benchmarks.runs import RESULTS
 from sb3_savo import SAVO
 
 
@@ -152,7 +151,7 @@ def add_timing_arguments(parser: argparse.ArgumentParser, parts: Iterable[str], 
     """
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
     parser.add_argument("--threads", type=int, default=1, help="number of threads")
-    parser.add_argument("--folder", type=Path, default=RESULTS / results, help="results folder")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results" / results, help="results folder")
 
 
 def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], pd.DataFrame]], args: argparse.Namespace) -> None:

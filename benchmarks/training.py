@@ -1,9 +1,12 @@
 """A run that trains: on the environments of a task, with evaluations without noise on environments of their own."""
 
+import inspect
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from sb3_contrib.common.maskable.utils import is_masking_supported
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -19,11 +22,13 @@ from benchmarks.suite import Run
 from sb3_savo import ResetCallback
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.exploration import StepSchedule, value_at
+from sb3_savo.common.masked_evaluation import MaskedModel
 from sb3_savo.envs.recsim import RecSimVecEnv
 
-SB3: dict[str, type[OffPolicyAlgorithm]] = {"td3": TD3, "sac": SAC}
-# SAVO's hyperparameters that SB3's algorithms have not
-OURS = ("n_actors", "summarizer", "exploration_noise_scale", "selection_epsilon")
+# By name, an algorithm of the package, or SB3's
+CONSTRUCTORS: dict[str, type[OffPolicyAlgorithm]] = {**ALGORITHMS, "td3": TD3, "sac": SAC}
+# Hyperparameters of the tasks that some algorithms do without: those of the chain of actors, and of the noise
+OPTIONAL = ("n_actors", "summarizer", "exploration_noise_scale", "selection_epsilon")
 MAX_EVALUATION_ENVS = 20
 
 
@@ -74,31 +79,38 @@ def make_model(run: Run) -> OffPolicyAlgorithm:
     :param run: A run
     :return: Its untrained model
     """
-    arguments = {**run.settings["arguments"]}
-    n_envs = arguments.pop("n_envs", 1)
+    settings = run.settings
+    arguments = constructor_arguments(settings["algorithm"], settings["arguments"])
+    env = make_env(settings["env"], settings["env_kwargs"], arguments.pop("n_envs", 1), seed=run.seed)
+    if settings["algorithm"] == "td3":
+        arguments["action_noise"] = savo_noise(settings["arguments"], env)
+    return CONSTRUCTORS[settings["algorithm"]](env=env, seed=run.seed, device="cpu", **arguments)
+
+
+def constructor_arguments(algorithm: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param algorithm: Name of an algorithm
+    :param arguments: Arguments of a run
+    :return: The same for the algorithm's constructor, and ``n_envs``: without those of :data:`OPTIONAL` that it does not have,
+        and with tuples where YAML has lists
+    """
+    known = inspect.signature(CONSTRUCTORS[algorithm]).parameters
+    # SB3 writes into policy_kwargs
+    arguments = {name: deepcopy(value) for name, value in arguments.items() if name in known or name not in OPTIONAL}
     if isinstance(arguments.get("train_freq"), list):
         arguments["train_freq"] = tuple(arguments["train_freq"])
-    env = make_env(run.settings["env"], run.settings["env_kwargs"], n_envs, seed=run.seed)
-    algorithm = run.settings["algorithm"]
-    if algorithm in SB3:
-        arguments = sb3_arguments(algorithm, arguments, env)
-    algorithms: dict[str, type[OffPolicyAlgorithm]] = {**ALGORITHMS, **SB3}
-    return algorithms[algorithm](env=env, seed=run.seed, device="cpu", **arguments)
+    return arguments
 
 
-def sb3_arguments(algorithm: str, arguments: dict[str, Any], env: VecEnv) -> dict[str, Any]:
+def savo_noise(arguments: dict[str, Any], env: VecEnv) -> ActionNoise:
     """
-    :param algorithm: One of :data:`SB3`
-    :param arguments: SAVO's arguments
+    :param arguments: Arguments of a run
     :param env: The environments
-    :return: The same for SB3's algorithm; TD3 gets SAVO's Ornstein-Uhlenbeck noise
+    :return: SAVO's Ornstein-Uhlenbeck noise for SB3's TD3
     """
+    assert env.action_space.shape is not None
     scale = arguments.get("exploration_noise_scale", (1.0, 0.01, 500_000))
-    theirs = {name: value for name, value in arguments.items() if name not in OURS}
-    if algorithm == "td3":
-        assert env.action_space.shape is not None
-        theirs["action_noise"] = ScheduledNoise(env.action_space.shape, env.num_envs, scale)
-    return theirs
+    return ScheduledNoise(env.action_space.shape, env.num_envs, scale)
 
 
 class ScheduledNoise(VectorizedActionNoise):
@@ -164,8 +176,9 @@ class RecordEvaluations(BaseCallback):
     def evaluate(self) -> None:
         """Evaluate now."""
         self.successes.clear()
+        model = MaskedModel(self.model, self.env) if is_masking_supported(self.env) else self.model
         returns, lengths = evaluate_policy(
-            self.model, self.env, self.run.episodes, return_episode_rewards=True, callback=self.see_episode, warn=False
+            model, self.env, self.run.episodes, return_episode_rewards=True, callback=self.see_episode, warn=False
         )
         figures: dict[str, Any] = {"n_episodes": len(returns)}  # type: ignore[arg-type]
         for name, share in (("min", 0.0), ("q25", 0.25), ("median", 0.5), ("q75", 0.75), ("max", 1.0)):

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from benchmarks.suite import Run
 
-NAMES = ("local",)
+NAMES = ("local", "ray", "slurm")
 
 
 class Outcome(NamedTuple):
@@ -48,7 +48,17 @@ def make_backend(name: str) -> Backend:
     """
     :param name: One of :data:`NAMES`
     :return: The backend
+    :raises ImportError: if its library is not installed
+    :raises ValueError: if it is not set up safely
     """
+    if name == "ray":
+        from benchmarks.backends.ray import RayBackend
+
+        return RayBackend()
+    if name == "slurm":
+        from benchmarks.backends.slurm import SlurmBackend
+
+        return SlurmBackend()
     from benchmarks.backends.local import LocalBackend
 
     return LocalBackend()

@@ -41,6 +41,10 @@ class LocalJob:
         code = self.process.poll()
         return None if code is None else Outcome(code, self._last_line())
 
+    def wait(self) -> Outcome:
+        """:return: How the run ended, when it has ended"""
+        return Outcome(self.process.wait(), self._last_line())
+
     def _last_line(self) -> str:
         # What the worker printed before it opened its log, or could not write into it
         assert self.process.stderr is not None

@@ -9,14 +9,16 @@ import benchmarks
 
 FOLDER = Path(benchmarks.__file__).parent
 SHARED = {
+    "checks",
     "backends",
     "figures",
     "landscape_tasks",
     "landscapes",
+    "progress",
     "random_policy",
     "recording",
     "results",
-    "runs",
+    "schema",
     "sections",
     "statistics",
     "suite",

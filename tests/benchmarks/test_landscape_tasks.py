@@ -7,7 +7,8 @@ import pytest
 import torch as th
 
 from benchmarks.landscape_tasks import make_model, steps_until, with_frozen_critic
-from benchmarks.suite import list_runs, load_methods
+from benchmarks.schema import load_methods
+from benchmarks.suite import list_runs
 from sb3_savo import SAVO
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.envs.landscapes import make_landscape

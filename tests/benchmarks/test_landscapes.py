@@ -9,7 +9,8 @@ import torch as th
 from benchmarks import landscapes as benchmark
 from benchmarks.landscapes import assess
 from benchmarks.recording import Recorder
-from benchmarks.suite import list_runs, load_methods
+from benchmarks.schema import load_methods
+from benchmarks.suite import list_runs
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.envs.landscapes import make_landscape
 from tests.benchmarks.models import landscape_model, on_landscape

@@ -239,3 +239,16 @@ def test_learning_curve():
 @pytest.mark.parametrize("value, text", [(0.12345, "0.123"), (12.345, "12.3"), (12345.6, "12,346"), (np.nan, "")])
 def test_number(value, text):
     assert words.number(value) == text
+
+
+def test_breakthroughs():
+    """The first evaluation above the threshold; a run that never gets there breaks through at infinity."""
+    group = group_of({"a": {0: [1, 5, 2], 1: [1, 1, 9], 2: [1, 1, 1]}, "b": {0: [1, 1, 1]}})
+    table = tables.breakthroughs(group.evaluations, ["a", "b", "c"], {"T": 4.0, "U": 1.0})
+    assert table.to_dict("list") == {
+        "task": ["T", "T"],
+        "method": ["a", "b"],
+        "seeds": [3, 1],
+        "broke_through": [2, 0],
+        "median_step": [2.0, np.inf],
+    }

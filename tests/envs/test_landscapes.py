@@ -15,7 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from benchmarks.suite import load_tasks
+from benchmarks.schema import load_tasks
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.envs.landscapes import CONTEXT_DIM, ItemPeaks, Peaks, make_item_landscape, make_landscape
 

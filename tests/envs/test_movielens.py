@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from scipy.special import expit
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -28,7 +29,7 @@ from sb3_savo import SAVO
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.envs.movielens import RecSimData
 from sb3_savo.envs.movielens import env as movielens
-from sb3_savo.envs.movielens.__main__ import main, play_episode
+from sb3_savo.envs.movielens.__main__ import POLICIES, main, play_episode
 from sb3_savo.envs.movielens.click_model import N_LAST_CLICKS, fit_click_model, last_clicks, model_inputs, to_click_model
 from sb3_savo.envs.movielens.dataset import (
     DATASETS,
@@ -39,6 +40,7 @@ from sb3_savo.envs.movielens.dataset import (
     read_log,
     user_profiles,
 )
+from tests.models import SMALL
 
 # In alphabetical order, as the genres are read
 GENRES = [
@@ -399,7 +401,7 @@ def test_checkers_and_spaces(tiny, split):
 
 def test_episodes(tiny):
     """Only clicks change the history; the profile belongs to a user of the split."""
-    env = gym.make("RecSimData-v0", data_dir=tiny)
+    env = gym.make("RecSimData-v0", data_dir=tiny, repeats=True)
     data = env.unwrapped
     embeddings = data.action_space.embeddings
     seen = set()
@@ -424,15 +426,67 @@ def test_episodes(tiny):
     assert seen == {0.0, 1.0}
 
 
+def test_a_movie_is_recommended_once_per_episode(tiny):
+    env = gym.make("RecSimData-v0", data_dir=tiny)
+    assert is_masking_supported(env) and is_masking_supported(DummyVecEnv([lambda: env]))
+    for seed in range(3):
+        _, info = env.reset(seed=seed)
+        allowed = np.ones(N_MOVIES, dtype=bool)
+        clicks, movie = [], 0
+        for step in range(80):
+            np.testing.assert_array_equal(get_action_masks(env), allowed)
+            # Every movie twice
+            if step % 2 == 0:
+                movie = np.flatnonzero(allowed)[0]
+            _, reward, _, truncated, info = env.step(movie)
+            clicks.append(reward)
+            allowed[movie] = False
+            allowed = allowed if allowed.any() else ~allowed
+            np.testing.assert_array_equal(info["action_masks"], allowed)
+        assert truncated and any(clicks[::2]) and not any(clicks[1::2]), "a repeated movie is never clicked"
+
+
+def test_the_mask_when_every_movie_was_recommended(tiny):
+    """Some item must be allowed, since the state is not terminal."""
+    env = RecSimData(data_dir=tiny)
+    env.reset(seed=0)
+    for movie in range(N_MOVIES):
+        env.step(movie)
+    assert env.action_masks().all()
+    assert not any(env.step(movie)[1] for movie in range(N_MOVIES))
+
+
+def test_repeats_have_no_masks(tiny):
+    env = gym.make("RecSimData-v0", data_dir=tiny, repeats=True)
+    assert not is_masking_supported(env) and not is_masking_supported(DummyVecEnv([lambda: env]))
+    env.reset(seed=0)
+    assert sum(env.step(0)[1] for _ in range(80)) > 1
+
+
+def test_agents_keep_to_the_masks(tiny, monkeypatch):
+    """Whatever is recommended in an episode is recommended once, also at random and with the noise of learning."""
+    taken, step = [], RecSimData.step
+
+    def noting_step(env, action):
+        assert env.action_masks()[action]
+        taken.append(action)
+        return step(env, action)
+
+    monkeypatch.setattr(RecSimData, "step", noting_step)
+    env = gym.make("RecSimData-v0", data_dir=tiny)
+    SAVO("MlpPolicy", env, **{**SMALL, "learning_starts": 20}).learn(100)
+    assert len(taken) == 100
+
+
 def test_rendering(tiny):
-    env = gym.make("RecSimData-v0", data_dir=tiny, render_mode="ansi").unwrapped
+    env = gym.make("RecSimData-v0", data_dir=tiny, render_mode="ansi", repeats=True).unwrapped
     env.reset(seed=0)
     assert env.render() == "0 clicks, the last on the movies (none)"
     clicked = [movie for movie in range(20) if env.step(movie)[1]]
     assert len(clicked) > 3
     assert env.render() == f"{len(clicked)} clicks, the last on the movies {', '.join(map(str, clicked[:-4:-1]))}"
 
-    picture = gym.make("RecSimData-v0", data_dir=tiny, render_mode="rgb_array").unwrapped
+    picture = gym.make("RecSimData-v0", data_dir=tiny, render_mode="rgb_array", repeats=True).unwrapped
     picture.reset(seed=0)
     empty = picture.render()
     assert empty.shape == (384, 240, 3) and empty.dtype == np.uint8
@@ -445,7 +499,7 @@ def test_rendering(tiny):
 
 
 def test_clicks_have_the_models_probability(tiny):
-    env = RecSimData(data_dir=tiny)
+    env = RecSimData(data_dir=tiny, repeats=True)
     obs, _ = env.reset(seed=0)
     rng = np.random.default_rng(0)
     probabilities, clicked = [], []
@@ -493,6 +547,7 @@ def test_bad_action(tiny, action):
         ({"split": "test"}, ValueError, "split='test' is not known"),
         ({"split_seed": -1}, ValueError, "split_seed=-1"),
         ({"split_seed": 0.5}, TypeError, "split_seed=0.5"),
+        ({"repeats": "no"}, ValueError, "repeats='no'"),
     ],
 )
 def test_bad_arguments(tiny, kwargs, error, message):
@@ -646,11 +701,14 @@ def test_main(tiny, monkeypatch, capsys):
     assert lines[1].startswith(
         f"train: {0.6 * N_USERS:.0f} users, {0.6 * N_USERS * N_RATINGS_PER_USER:.0f} ratings, held-out AUC 0."
     )
-    assert lines[4].startswith(
+    assert lines[10].startswith(
         f"eval: {0.4 * N_USERS:.0f} users, {0.4 * N_USERS * N_RATINGS_PER_USER:.0f} ratings, held-out AUC 0."
     )
-    for random, greedy in (lines[2:4], lines[5:7]):
-        assert float(random.split()[-4]) < float(greedy.split()[-4])
+    blocks = (lines[2:6], lines[6:10], lines[11:15], lines[15:])
+    for repeats, (first, *policies) in zip((False, True) * 2, blocks, strict=True):
+        assert first == f"  repeats={repeats}"
+        clicks = {line.split(":")[0].strip(): float(line.split()[1]) for line in policies}
+        assert clicks["random"] < clicks["greedy"] and (clicks["repeat"] > clicks["random"]) == repeats
 
 
 # The real files
@@ -686,7 +744,5 @@ def test_real_environment(real, monkeypatch, split, n_users, min_auc):
     data = env.unwrapped
     assert data.action_space.embeddings.shape == (9742, 30) and len(data.profiles) == n_users
     assert min_auc < data.click_model.auc < 0.85
-    random = np.mean([play_episode(data, greedy=False, seed=seed) for seed in range(40)])
-    greedy = np.mean([play_episode(data, greedy=True, seed=seed) for seed in range(4)])
-    assert 33 < random < 47
-    assert greedy > 60
+    clicks = {policy: np.mean([play_episode(data, policy, seed) for seed in range(20)]) for policy in POLICIES}
+    assert 33 < clicks["random"] < 47 and clicks["repeat"] <= 1 and 55 < clicks["greedy"] < 72

@@ -15,7 +15,7 @@ from filelock import FileLock
 from gymnasium import spaces
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete
-from sb3_savo.arguments import check_choice, check_integer
+from sb3_savo.arguments import check_choice, check_flag, check_integer
 from sb3_savo.envs.movielens.click_model import N_LAST_CLICKS, ClickModel, fit_click_model
 from sb3_savo.envs.movielens.dataset import (
     DATASETS,
@@ -48,7 +48,13 @@ class Split(NamedTuple):
 
 class RecSimData(gym.Env):
     """
-    Recommend one movie per step to a user of MovieLens. Every episode has a new user. A movie may be recommended repeatedly.
+    Recommend one movie per step to a user of MovieLens. Every episode has a new user.
+
+    A movie is recommended once per episode, as is usual in the literature on recommendation. ``action_masks()`` allows the
+    movies that were not recommended in this episode (all, once none is left), and ``info["action_masks"]`` holds the same
+    after every step. A movie that is recommended again is not clicked. With ``repeats=True``, as in the text of the paper,
+    there are no masks, and a policy can recommend the movie of the likeliest click at every step.
+    ``python -m sb3_savo.envs.movielens`` prints what that earns.
 
     **Actions**: the index of a movie, in the order of the movies file. Embeddings, (n_movies, 30) in [-1, 1], from
     :func:`~sb3_savo.envs.movielens.dataset.movie_embeddings`.
@@ -73,6 +79,7 @@ class RecSimData(gym.Env):
         MOVIELENS_DIR, else the cache
     :param split: ``"train"`` or ``"eval"``
     :param split_seed: Seed of the draw of the offline users, at least 0
+    :param repeats: Whether a movie may be recommended, and clicked, repeatedly in an episode
     :param render_mode: ``"rgb_array"``: an image of the observation, one bar per number, with one row for each of the three
         movies and one for the profile, (384, 240, 3) in uint8; ``"ansi"``: a string with the number of clicks and the last
         clicked movies; None: :meth:`render` returns None
@@ -91,7 +98,9 @@ class RecSimData(gym.Env):
         split: str = "train",
         split_seed: int = 0,
         render_mode: str | None = None,
+        repeats: bool = False,
     ):
+        check_flag("repeats", repeats)
         check_choice("split", split, SPLITS)
         check_choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self.render_mode = render_mode
@@ -102,11 +111,21 @@ class RecSimData(gym.Env):
         self.observation_space = spaces.Box(-1.0, 1.0, ((N_LAST_CLICKS + 1) * EMBEDDING_DIM,), np.float32)
         self._obs = np.zeros(self.observation_space.shape, dtype=np.float32)
         self._clicked: list[int] = []
+        self._recommended = np.zeros(len(embeddings), dtype=bool)
+        self.repeats = repeats
+        if not repeats:
+            # Algorithms look for this method to see whether there are masks
+            self.action_masks = self._not_recommended
+
+    def _not_recommended(self) -> np.ndarray:
+        """:return: Which movies have not been recommended in this episode, (n_movies,); all of them once none is left"""
+        return ~self._recommended if not self._recommended.all() else np.ones_like(self._recommended)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         profile = self.profiles[self.np_random.integers(len(self.profiles))]
         self._clicked = []
+        self._recommended[:] = False
         self._obs = np.concatenate([np.zeros(N_LAST_CLICKS * EMBEDDING_DIM, dtype=np.float32), profile])
         return self._obs.copy(), {}
 
@@ -119,11 +138,16 @@ class RecSimData(gym.Env):
             raise ValueError(f"action={action!r} is not a movie: it must be an integer from 0 to {self.action_space.n - 1}.")
         movie = self.action_space.embeddings[action]
         clicked = self.np_random.random() < self.click_model.probability(self._obs, movie[None])[0]
+        if not self.repeats and self._recommended[action]:
+            clicked = False
+        self._recommended[action] = True
         if clicked:
             older, profile = self._obs[: (N_LAST_CLICKS - 1) * EMBEDDING_DIM], self._obs[N_LAST_CLICKS * EMBEDDING_DIM :]
             self._obs = np.concatenate([movie, older, profile])
             self._clicked.append(int(action))
-        return self._obs.copy(), float(clicked), False, False, {}
+        # After the time limit action_masks() describes the next episode, so the mask of the last state is handed over here
+        info = {} if self.repeats else {"action_masks": self.action_masks()}
+        return self._obs.copy(), float(clicked), False, False, info
 
     def render(self) -> str | np.ndarray | None:
         if self.render_mode == "rgb_array":

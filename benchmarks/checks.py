@@ -1,0 +1,77 @@
+"""
+Checks of the runs of a suite that need the algorithms and the environments: names and ranges of their arguments. They import
+torch, so ``benchmarks.run`` makes them only if a run is missing.
+"""
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+
+from benchmarks.schema import SB3_ALGORITHMS, SuiteError, nearest
+from benchmarks.suite import Run
+from benchmarks.training import CONSTRUCTORS, constructor_arguments
+from sb3_savo.arguments import check_arguments, check_choice, check_names
+from sb3_savo.common.callbacks import Reset
+
+
+def check_runs(runs: Iterable[Run]) -> None:
+    """
+    :param runs: Runs of a suite
+    :raises SuiteError: if an environment, or an argument of an environment or of an algorithm, does not exist, or a value is
+        out of its range; the message names the task and the method
+    """
+    checked = set()
+    for run in runs:
+        settings = json.dumps(run.settings, sort_keys=True)
+        # A runner from elsewhere, such as a test's, gives the arguments a meaning of its own
+        if settings in checked or not run.settings["runner"].startswith("benchmarks."):
+            continue
+        checked.add(settings)
+        try:
+            check_env(run.settings["env"], run.settings["env_kwargs"])
+            check_algorithm(run.settings["algorithm"], run.settings["arguments"])
+            if run.settings["reset"] is not None:
+                check_choice("reset", run.settings["reset"], Reset)
+        except (TypeError, ValueError, ImportError, gym.error.Error) as error:
+            raise SuiteError(f"task {run.task}, method {run.method}: {error}") from error
+
+
+def check_env(env_id: str, env_kwargs: dict[str, Any]) -> None:
+    """
+    :param env_id: Gymnasium's ID of an environment, after the name of a module that registers it and a colon if needed
+    :param env_kwargs: Its arguments
+    :raises ValueError: if there is no such environment
+    :raises ImportError: if its module is not installed
+    :raises TypeError: if it has no such argument
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if name not in gym.registry:
+        raise ValueError(f"env={env_id!r} is not registered in Gymnasium{nearest(name, gym.registry)}.")
+    entry_point = gym.spec(name).entry_point
+    assert entry_point is not None
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    known = inspect.signature(creator).parameters
+    if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in known.values()):
+        check_names(env_id, env_kwargs, known)
+
+
+def check_algorithm(algorithm: str, arguments: dict[str, Any]) -> None:
+    """
+    :param algorithm: Name of an algorithm, in small letters
+    :param arguments: Its arguments, and ``n_envs``
+    :raises TypeError: if there is no such argument, or its value is of the wrong type
+    :raises ValueError: if a value is out of its range
+    """
+    constructor, given = CONSTRUCTORS[algorithm], constructor_arguments(algorithm, arguments)
+    given.pop("n_envs", None)
+    if algorithm in SB3_ALGORITHMS:
+        check_names(constructor.__name__, given, inspect.signature(constructor).parameters)
+    else:
+        check_arguments(constructor, (), given)  # type: ignore[arg-type]
