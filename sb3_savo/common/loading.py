@@ -142,13 +142,14 @@ def check_optimizer_state(name: str, optimizer: th.optim.Optimizer) -> None:
                 )
 
 
-def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candidates: int) -> None:
+def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candidates: int, has_memory: bool) -> None:
     """
     :param buffer: A replay buffer that was read
     :param model: The model that is to learn from it
     :param n_candidates: Number of candidates that its policy proposes
-    :raises ValueError: if it was filled in another environment or in another number of environments, or by a policy with
-        another number of candidates
+    :param has_memory: Whether the model searches for better actions, which the buffer has to keep
+    :raises ValueError: if it was filled in another environment or in another number of environments, by a policy with
+        another number of candidates, or without the memory that the model needs
     """
     if buffer.n_envs != model.n_envs:
         raise ValueError(
@@ -178,4 +179,9 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
     if buffer.n_candidates != n_candidates:
         raise ValueError(
             f"the replay buffer holds {buffer.n_candidates} candidates per transition, but the policy proposes {n_candidates}."
+        )
+    if has_memory and not getattr(buffer, "has_memory", False):
+        raise ValueError(
+            "the replay buffer has no memory of known actions, which surrogate='memory' needs: it must be one that a model with "
+            "surrogate='memory' has filled."
         )

@@ -642,7 +642,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         previous = self.replay_buffer
         try:
             super().load_replay_buffer(path, truncate_last_traj)
-            check_replay_buffer(self.replay_buffer, self, self.n_candidates)  # type: ignore[arg-type]
+            check_replay_buffer(self.replay_buffer, self, self.n_candidates, self.has_memory)  # type: ignore[arg-type]
         except (AssertionError, ValueError) as error:  # SB3 raises the first
             self.replay_buffer = previous
             raise ValueError(f"{error} (path={str(path)!r})") from error
