@@ -38,4 +38,4 @@ def test_command(monkeypatch, capsys):
     surrogates.main()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["above", "spread", "learned_spread", "correlation", "flat"]
-    assert [row[:-5] for row in rows[2:]] == [["savo", "1"], ["2"], ["savo_hybrid", "1"], ["2"]]
+    assert [row[:-5] for row in rows[2:]] == [["savo_approximate", "1"], ["2"], ["savo_hybrid", "1"], ["2"]]
