@@ -190,7 +190,9 @@ class SAVO(MaximizerAlgorithm):
             choices = actions = th.cat([pool, proposals], dim=1)
         else:
             pool = make_item_pool(known, batch, items.n_items)
-            choices = th.cat([pool, proposed_items], dim=1)
+            # Which items are allowed in this state is not stored, so with masks no proposal becomes known
+            has_masks = getattr(batch, "next_action_masks", None) is not None
+            choices = pool if has_masks else th.cat([pool, proposed_items], dim=1)
             actions = items.embed(choices)
         q_values = self.min_q_values(batch.observations, actions)
         if rows is not None:
