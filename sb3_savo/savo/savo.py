@@ -43,10 +43,10 @@ class SAVO(MaximizerAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
-    :param surrogate: The objective of the later actors. ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9).
-        ``"exact"``: Ψ_i, which is flat below the anchors (Eq. 7; the paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is
-        above the anchors, and Ψ̂_i where it is flat. ``"memory"``: Ψ_i where it is above the anchors, and where it is flat the
-        way to the nearest better action that a search at the stored transitions has found (see :meth:`search`). None: Q, like
+    :param surrogate: The objective of the later actors. ``"memory"``: Ψ_i, which is flat below the anchors (Eq. 7), and where
+        it is flat, the way to the nearest better action that a search at the stored transitions has found (see
+        :meth:`search`). ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9), as in the paper. ``"exact"``: Ψ_i alone (the
+        paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is above the anchors, and Ψ̂_i where it is flat. None: Q, like
         the first actor.
     :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
     :param modulation: How the summary enters a network (§13.4): ``"film"``, or ``"mlp"`` for concatenation to its input
@@ -86,7 +86,7 @@ class SAVO(MaximizerAlgorithm):
         learning_rate: float | Schedule = 3e-4,
         *,
         n_actors: int = 3,
-        surrogate: Surrogate = "approximate",
+        surrogate: Surrogate = "memory",
         summarizer: Summarizer = "deepset",
         modulation: Modulation = "film",
         condition_on_previous: bool = True,
