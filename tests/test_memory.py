@@ -9,10 +9,9 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_savo import SAVO
-from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
 from sb3_savo.savo.memory import MIN_GAIN, MIN_SQUARE, N_NEAR, N_OTHERS, N_UNIFORM, make_item_pool, make_pool
-from tests.models import BATCH, QUICK, SMALL, make_model, sample
+from tests.models import BATCH, SMALL, make_model, sample
 from tests.reference import propose, q_min
 from tests.test_buffers import BOX, GOALS, ITEMS, VECTOR, Board, Reach
 
@@ -265,7 +264,7 @@ def test_one_actor_needs_no_memory():
 
 
 def test_finds_the_higher_hill():
-    """Q has a low hill at -0.5, where the actors begin, and a higher one at 0.6. Every later actor is led to the higher one."""
+    """Q has a low hill at -0.5, where the actors begin, and a higher one at 0.6. The later actors are led to it."""
 
     class Bandit(gym.Env):
         observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)

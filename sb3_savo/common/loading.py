@@ -182,6 +182,6 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
         )
     if has_memory and not getattr(buffer, "has_memory", False):
         raise ValueError(
-            "the replay buffer has no memory of known actions, which surrogate='memory' needs: it must be one that a model with "
-            "surrogate='memory' has filled."
+            "the replay buffer has no memory of known actions, which surrogate='memory' needs: it must be one that a model "
+            "with surrogate='memory' has filled."
         )

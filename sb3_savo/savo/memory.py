@@ -64,12 +64,12 @@ def make_item_pool(known: th.Tensor, batch: Batch, n_items: int) -> th.Tensor:
     :param known: The known item of every transition of a batch, (batch,)
     :param batch: The transitions
     :param n_items: Number of all items
-    :return: The items to evaluate beside the proposals, the known one first, then the candidates at the time of the transition,
-        then known items of other transitions and uniformly random ones, (batch, n). With action masks only the first two, which
-        were allowed in this state.
+    :return: The items to evaluate beside the proposals: the known one first, then the candidates at the time of the
+        transition, then known items of other transitions and uniformly random ones, (batch, n). With action masks only the
+        first two, which were allowed in this state.
     """
     pool = known.unsqueeze(1)
-    if isinstance(batch, CandidateReplayBufferSamples):
+    if isinstance(batch, CandidateReplayBufferSamples) and batch.candidate_items is not None:
         pool = th.cat([pool, batch.candidate_items], dim=1)
         if batch.next_action_masks is not None:
             return pool

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sb3_savo.arguments import Check, check_choice, check_number
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
-from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, CandidateStorage
+from sb3_savo.common.buffers import Batch, CandidateStorage
 from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Summarizer
@@ -125,6 +125,12 @@ class SAVO(MaximizerAlgorithm):
     def has_memory(self) -> bool:
         return self.surrogate == "memory" and self.n_actors > 1
 
+    @property
+    def memory(self) -> CandidateStorage:
+        """The replay buffer, where it keeps the known actions."""
+        assert isinstance(self.replay_buffer, CandidateStorage)
+        return self.replay_buffer
+
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         # Sample N transitions (s, a, {â_i}, r, s') from B
         for batch in self.batches(gradient_steps, batch_size):
@@ -177,11 +183,9 @@ class SAVO(MaximizerAlgorithm):
         :param batch: Transitions
         :return: What was evaluated, without the proposals
         """
-        items = self.policy.items
-        memory, rows = self.replay_buffer, getattr(batch, "rows", None)
+        items, rows = self.policy.items, getattr(batch, "rows", None)
         if rows is not None:
-            assert isinstance(memory, CandidateStorage)
-            known = memory.recall(rows)
+            known = self.memory.recall(rows)
         else:
             known = batch.actions if items is None else items.nearest(batch.actions.unsqueeze(1)).flatten()
         proposals, proposed_items = self.policy.snap(self.actor(batch.observations))
@@ -189,6 +193,7 @@ class SAVO(MaximizerAlgorithm):
             pool = make_pool(known)
             choices = actions = th.cat([pool, proposals], dim=1)
         else:
+            assert proposed_items is not None
             pool = make_item_pool(known, batch, items.n_items)
             # Which items are allowed in this state is not stored, so with masks no proposal becomes known
             has_masks = getattr(batch, "next_action_masks", None) is not None
@@ -197,7 +202,7 @@ class SAVO(MaximizerAlgorithm):
         q_values = self.min_q_values(batch.observations, actions)
         if rows is not None:
             best = q_values.argmax(dim=1)
-            memory.remember(rows, choices[th.arange(len(best)), best])
+            self.memory.remember(rows, choices[th.arange(len(best)), best])
         return Known(actions[:, : pool.shape[1]], q_values[:, : pool.shape[1]])
 
     def actor_loss(self, batch: Batch, known: Known | None = None) -> LossAndMetrics:
@@ -222,9 +227,7 @@ class SAVO(MaximizerAlgorithm):
             loss = loss + self.saturation_penalty * saturation(pre_activations[:, 1:])
         return loss, {"saturated_share": (pre_activations.abs() > TANH_LINEAR_RANGE).float().mean()}
 
-    def surrogate_values(
-        self, obs: Any, anchors: th.Tensor, proposals: th.Tensor, known: Known | None = None
-    ) -> th.Tensor:
+    def surrogate_values(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor, known: Known | None = None) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
         :param anchors: All actors' proposals as constants, (batch, n_actors, action_dim)
