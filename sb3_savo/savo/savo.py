@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Unpack
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
 from sb3_savo.arguments import Check, check_choice, check_number
@@ -173,6 +174,7 @@ class SAVO(MaximizerAlgorithm):
         psi = self.surrogates(batch.observations, anchors, th.stack([taken.expand_as(proposed), proposed], dim=2))
         return F.mse_loss(psi, targets), {}
 
+    @record_function("search")
     @th.no_grad()
     def search(self, batch: Batch) -> Known:
         """
