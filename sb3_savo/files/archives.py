@@ -71,9 +71,7 @@ class Archive:
         :param reason: What is wrong
         :return: The error
         """
-        return FileError(
-            f"it is damaged or cut off, or no {self.kind}. It must be a complete copy of such a file: {reason}"
-        )
+        return FileError(f"it is damaged or cut off, or no {self.kind}. It must be a complete copy of such a file: {reason}")
 
     def _check_digest(self, file: IO[bytes], length: int) -> None:
         comment = self.archive.comment

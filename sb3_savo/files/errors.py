@@ -2,7 +2,7 @@
 
 
 class FileError(ValueError):
-    """A file is damaged, lies about its sizes, or is of another kind than expected. The message names the file and the entry."""
+    """A file is damaged, lies about its sizes, or is of another kind. The message names the file and the entry."""
 
 
 class UnsafeFileError(FileError):

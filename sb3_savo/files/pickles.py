@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her import GoalSelectionStrategy
 from torch import nn
 
+from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.files.errors import FileError, UnsafeFileError
 
 # Values in a pickle; nested ones count as often as they are reached, so that small pickles cannot be large objects
@@ -61,7 +62,8 @@ def make_dtype(name: Any, *flags: Any) -> np.dtype:
     if not isinstance(name, str):
         raise FileError(f"a data type is {name!r}: it must be text.")
     dtype = np.dtype(name)
-    check_dtype(dtype)
+    if not dtype.hasobject:
+        check_dtype(dtype)
     return dtype
 
 
@@ -146,6 +148,7 @@ CLASSES: dict[tuple[str, str], type] = {
         spaces.MultiBinary,
         spaces.MultiDiscrete,
         spaces.Tuple,
+        EmbeddedDiscrete,
         type_aliases.TrainFreq,
         type_aliases.TrainFrequencyUnit,
         utils.ConstantSchedule,
@@ -173,17 +176,6 @@ MENTIONED: dict[tuple[str, str], Any] = {
 }
 # Instances are made without their constructors: a pickle gives them their attributes
 WITHOUT_CONSTRUCTOR = (spaces.Space, BaseBuffer, VecNormalize, nn.Module)
-
-
-def add_class(cls: type) -> type:
-    """
-    Let pickles hold instances of a class. Its constructor and ``__setstate__`` must be harmless whatever they are given.
-
-    :param cls: The class
-    :return: The same, so that this decorates classes
-    """
-    CLASSES[qualified(cls)] = cls
-    return cls
 
 
 def mentioned_class(module: str, name: str) -> type | None:
@@ -222,6 +214,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
     stack: list[Any]
+    read: Callable[[int], bytes]
 
     def __init__(self, content: bytes, instances: tuple[type, ...] = ()):
         super().__init__(io.BytesIO(content))
@@ -294,7 +287,11 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         if isinstance(instance, np.ndarray):
             if not isinstance(state, tuple) or len(state) != 5:
                 raise FileError("the state of an array is not that of NumPy.")
-            check_dtype(state[2])
+            # An array of objects holds what this pickle holds
+            if not (
+                isinstance(state[2], np.dtype) and state[2].hasobject and not state[2].fields and isinstance(state[4], list)
+            ):
+                check_dtype(state[2])
         elif not self._has_state(instance):
             raise UnsafeFileError(f"it changes {instance!r}.")
         if isinstance(state, tuple) and not isinstance(
@@ -339,37 +336,35 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         if type(values) not in (list, deque):
             raise UnsafeFileError(f"it appends to {type(values).__name__}.")
 
+    def load_bytearray8(self) -> None:
+        length = int.from_bytes(self.read(8), "little")
+        content = self.read(length)
+        if len(content) != length:
+            raise FileError("it is cut off.")
+        self.stack.append(bytearray(content))
+
     def load_refused(self) -> None:
         raise UnsafeFileError("it holds an instruction that no file of ours needs.")
 
-    for _code, _method in (
-        (pickle.REDUCE, load_reduce),
-        (pickle.NEWOBJ, load_newobj),
-        (pickle.NEWOBJ_EX, load_newobj_ex),
-        (pickle.BUILD, load_build),
-        (pickle.SETITEM, load_setitem),
-        (pickle.SETITEMS, load_setitems),
-        (pickle.DICT, load_dict),
-        (pickle.APPEND, load_append),
-        (pickle.APPENDS, load_appends),
-        *(
-            (code, load_refused)
-            for code in (
-                pickle.INST,
-                pickle.OBJ,
-                pickle.EXT1,
-                pickle.EXT2,
-                pickle.EXT4,
-                pickle.BYTEARRAY8,
-                pickle.NEXT_BUFFER,
-                pickle.READONLY_BUFFER,
-                pickle.EMPTY_SET,
-                pickle.ADDITEMS,
-                pickle.FROZENSET,
-            )
-        ),
-    ):
-        dispatch[_code[0]] = _method
+
+SafeUnpickler.dispatch |= {
+    pickle.REDUCE[0]: SafeUnpickler.load_reduce,
+    pickle.NEWOBJ[0]: SafeUnpickler.load_newobj,
+    pickle.NEWOBJ_EX[0]: SafeUnpickler.load_newobj_ex,
+    pickle.BUILD[0]: SafeUnpickler.load_build,
+    pickle.BYTEARRAY8[0]: SafeUnpickler.load_bytearray8,
+    pickle.SETITEM[0]: SafeUnpickler.load_setitem,
+    pickle.SETITEMS[0]: SafeUnpickler.load_setitems,
+    pickle.DICT[0]: SafeUnpickler.load_dict,
+    pickle.APPEND[0]: SafeUnpickler.load_append,
+    pickle.APPENDS[0]: SafeUnpickler.load_appends,
+}
+for _code in (
+    *(pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4),
+    *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+    *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),
+):
+    SafeUnpickler.dispatch[_code[0]] = SafeUnpickler.load_refused
 
 
 def check_module_state(state: Any) -> None:
@@ -409,6 +404,11 @@ def check_extent(value: Any) -> None:
             waiting += [(part, depth + 1) for part in current]
         elif hasattr(current, "__dict__") and not inspect.isroutine(current) and not isinstance(current, (type, th.Tensor)):
             waiting += [(part, depth + 1) for part in vars(current).values()]
+
+
+def subclasses(base: type) -> tuple[type, ...]:
+    """:return: A class and all imported subclasses of it"""
+    return (base, *(cls for child in base.__subclasses__() for cls in subclasses(child)))
 
 
 def loads(content: bytes, instances: tuple[type, ...] = ()) -> Any:
