@@ -61,19 +61,26 @@ def read_zip(
     return data, states, variables
 
 
-def check_attributes(data: Mapping[str, Any], known: Collection[str]) -> None:
+def check_known(data: Mapping[str, Any], known: Collection[str]) -> None:
     """
     :param data: The attributes in a zip
     :param known: Names of those that a model has
-    :raises TypeError: if an attribute that is no argument has the wrong type
-    :raises ValueError: if it is out of its range or unknown
+    :raises ValueError: if one is unknown
     """
     for name in data:
-        if name not in known and name not in ADDED_LATER:
+        if name not in known:
             raise FileError(
                 f"the zip holds the attribute {name!r}, which no such model has. If you added it, load by allow_pickle=True, "
                 "and save by exclude=[…] next time."
             )
+
+
+def check_attributes(data: Mapping[str, Any]) -> None:
+    """
+    :param data: The attributes in a zip
+    :raises TypeError: if an attribute that is no argument has the wrong type
+    :raises ValueError: if it is out of its range
+    """
     for name in COUNTS:
         if name in data:
             check_integer(name, data[name], low=0)

@@ -624,7 +624,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         check_flag("allow_pickle", allow_pickle)
         if print_system_info:
             get_system_info()
-        return load_model(cls, path, env, device, custom_objects, force_reset, allow_pickle, kwargs)
+        return load_model(cls, path, env, device, custom_objects, force_reset, allow_pickle, kwargs)  # type: ignore[arg-type]
 
     def save(
         self,

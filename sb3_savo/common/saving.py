@@ -15,7 +15,15 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.common.environments import check_spaces_match, make_env
-from sb3_savo.common.loading import check_attributes, check_changes, check_settings, read_zip, restore
+from sb3_savo.common.loading import (
+    ADDED_LATER,
+    check_attributes,
+    check_changes,
+    check_known,
+    check_settings,
+    read_zip,
+    restore,
+)
 from sb3_savo.files.allocation import LimitedTensors, bytes_in
 from sb3_savo.files.models import needs_pickle, write_model
 from sb3_savo.files.objects import read_object, write_object
@@ -75,11 +83,15 @@ def load_model(
             if force_reset:
                 data["_last_obs"] = None
         model = cls(policy=data["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg,arg-type]
-        if not allow_pickle:
-            check_attributes(data, {*vars(model), *(custom_objects or {})})
-        model.__dict__.update({**data, **attributes})
+        check_attributes(data)
+        known = {*vars(model), *ADDED_LATER}
+        model.__dict__.update({name: value for name, value in {**data, **attributes}.items() if name in known})
         with nullcontext() if allow_pickle else LimitedTensors(bytes_in(states)):
             model._setup_model()
+        if not allow_pickle:
+            check_known(data, {*vars(model), *(custom_objects or {})})
+        # The rest: what ``_setup_model`` itself makes, and, of files that are trusted, attributes that users have added
+        model.__dict__.update({name: value for name, value in data.items() if name not in known})
         restore(model, states, variables)
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{error} (path={str(path)!r})") from error

@@ -64,6 +64,8 @@ class Archive:
         end: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         if end is not None and end[5] > MAX_DIRECTORY:
             raise zipfile.BadZipFile(f"the list of its entries takes {end[5]:,} bytes")
+        if end is not None and end[7] != len(end[8]):
+            raise zipfile.BadZipFile("its comment is cut off")
         file.seek(0)
 
     def damaged(self, reason: str) -> FileError:

@@ -26,9 +26,17 @@ def write_array(file: IO[bytes], array: np.ndarray) -> None:
         raise TypeError(f"an array of {array.dtype} cannot be written without pickle.")
     array = np.asarray(array, order="C")
     npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))  # type: ignore[no-untyped-call]
-    flat = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    flat = bytes_in(array)
     for start in range(0, len(flat), CHUNK):
         file.write(flat[start : start + CHUNK])
+
+
+def bytes_in(array: np.ndarray) -> memoryview:
+    """
+    :param array: An array, in one piece
+    :return: Its bytes, of which changes change the array
+    """
+    return memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(bytearray())
 
 
 def read_array(file: IO[bytes], length: int) -> np.ndarray:
@@ -52,7 +60,7 @@ def read_array(file: IO[bytes], length: int) -> np.ndarray:
     if n_bytes != length - header:
         raise FileError(f"an array of the shape {shape} has {length - header:,} bytes: it must have {n_bytes:,}.")
     array = np.empty(shape, dtype)
-    flat = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(bytearray())
+    flat = bytes_in(array)
     done = 0
     while done < n_bytes:
         chunk = file.read(min(CHUNK, n_bytes - done))

@@ -28,7 +28,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.files.errors import FileError, UnsafeFileError
 
 # Values in a pickle; nested ones count as often as they are reached, so that small pickles cannot be large objects
-MAX_VALUES = 1_000_000
+MAX_VALUES = 200_000
 MAX_DEPTH = 64
 KEYS = (str, int, float, bool, bytes, type(None))
 
@@ -204,7 +204,11 @@ def zoo_schedule(module: str, name: str) -> type | None:
     return vars(sys.modules[module]).get(name)
 
 
-class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+# Its methods for single instructions are unknown to type checkers
+Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
+
+
+class SafeUnpickler(Unpickler):
     """
     Reads a pickle, and executes nothing that it names.
 
@@ -212,7 +216,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
     :param instances: Further classes of which there may be instances
     """
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(Unpickler.dispatch)
     stack: list[Any]
     read: Callable[[int], bytes]
 
@@ -408,7 +412,8 @@ def check_extent(value: Any) -> None:
 
 def subclasses(base: type) -> tuple[type, ...]:
     """:return: A class and all imported subclasses of it"""
-    return (base, *(cls for child in base.__subclasses__() for cls in subclasses(child)))
+    children: list[type] = type.__subclasses__(base)
+    return (base, *(cls for child in children for cls in subclasses(child)))
 
 
 def loads(content: bytes, instances: tuple[type, ...] = ()) -> Any:
