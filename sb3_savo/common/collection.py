@@ -30,12 +30,10 @@ from sb3_savo.common.exploration import (
     sample_noise,
     value_at,
 )
-from sb3_savo.common.finite import check_finite
+from sb3_savo.common.finite import BROKEN_POLICY, check_finite
 from sb3_savo.common.masked_evaluation import mask_evaluations
 from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
-
-BROKEN_POLICY = "The policy's weights are not finite, or the observation is too large for them."
 
 
 class CollectingAlgorithm(OffPolicyAlgorithm):
