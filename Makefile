@@ -52,6 +52,16 @@ pytest-all:
 hyperparams:
 	python scripts/write_hyperparams.py
 
+docs:
+	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "The documentation: docs/_build/html/index.html"
+
+tables:
+	python -m benchmarks.publish
+
+pictures:
+	python scripts/draw_environments.py
+
 type:
 	python -m mypy $(LINT_PATHS)
 
@@ -68,4 +78,4 @@ check-codestyle:
 
 commit-checks: format type lint
 
-.PHONY: demo check smoke pytest pytest-all hyperparams type lint format check-codestyle commit-checks
+.PHONY: demo check smoke pytest pytest-all hyperparams docs tables pictures type lint format check-codestyle commit-checks

@@ -12,7 +12,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"sb3-savo {release}"
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 # Links such as guide/items.md#action-masks work for headings down to this level
 myst_heading_anchors = 3
 
