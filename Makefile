@@ -1,7 +1,8 @@
 SHELL = /bin/bash
 PYTHON ?= python3
 VENV = .venv
-LINT_PATHS = sb3_savo benchmarks scripts tests setup.py
+TYPED_PATHS = sb3_savo benchmarks scripts tests setup.py
+LINT_PATHS = $(TYPED_PATHS) examples docs/conf.py
 
 # How pytest shares the tests out: "JOBS=0" runs them one after the other. "worksteal" keeps all processes busy until the end
 # (the longest files come last); "loadscope" sets each module's fixtures up only once.
@@ -63,7 +64,7 @@ pictures:
 	python scripts/draw_environments.py
 
 type:
-	python -m mypy $(LINT_PATHS)
+	python -m mypy $(TYPED_PATHS)
 
 lint:
 	python -m ruff check $(LINT_PATHS)
