@@ -12,6 +12,8 @@ from sb3_savo.files.errors import FileError
 SLACK = 2**24
 # Initialization takes a few times the memory of the weights
 MAX_RATIO = 4
+# What makes tensors of given sizes
+CREATING = ("empty", "empty_strided", "zeros", "ones", "full", "rand", "randn", "randint")
 
 
 class LimitedTensors(TorchDispatchMode):
@@ -27,10 +29,11 @@ class LimitedTensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for size in args[:2]:
+        creates = func.name().partition("::")[2].partition(".")[0].removeprefix("new_") in CREATING
+        for size in args[:2] if creates else ():
             if isinstance(size, (list, tuple, th.Size)) and all(isinstance(n, int) for n in size):
                 itemsize = (kwargs.get("dtype") or th.get_default_dtype()).itemsize
-                if math.prod(size) * itemsize > self.limit and "view" not in func.name() and "expand" not in func.name():
+                if math.prod(size) * itemsize > self.limit:
                     raise FileError(
                         f"the arguments describe a network with a tensor of {math.prod(size) * itemsize:,} bytes, and all "
                         f"weights in the file together have {(self.limit - SLACK) // MAX_RATIO:,}."
