@@ -39,6 +39,12 @@ def compile_predict(policy: Any, obs: th.Tensor) -> Any:
     return lambda obs: graph([*own_tensors, obs])[0]
 
 
+def act_in_numpy(twin: Any, obs: np.ndarray) -> np.ndarray:
+    """:return: The actions of a policy in NumPy, without their Q-values"""
+    actions, _ = twin.predict(obs)
+    return actions
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-observations", type=int, nargs="+", default=[1, 16])
@@ -61,7 +67,7 @@ def main() -> None:
         twin = numpy_policy(policy)
         assert twin is not None
         candidates: dict[str, Callable[[], Any]] = {
-            "numpy": partial(twin.predict, obs),
+            "numpy": partial(act_in_numpy, twin, obs),
             "torch": partial(act, policy._predict),
             "compiled": partial(act, compiled),
         }

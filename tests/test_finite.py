@@ -153,8 +153,11 @@ def test_normalization_does_not_hide_inf():
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_loss_that_is_not_finite_stops_train(algorithm):
-    model = make(algorithm).learn(N_STEPS)
+@pytest.mark.parametrize("action_space", [BOX, ITEMS], ids=["box", "items"])
+def test_a_loss_that_is_not_finite_stops_train(algorithm, action_space):
+    if algorithm is SAVOSAC and action_space is ITEMS:
+        pytest.skip("SAVOSAC takes continuous actions only")
+    model = make(algorithm, action_space=action_space).learn(N_STEPS)
     model.replay_buffer.rewards[:] = np.nan
     # α of SAVOSAC too is NaN then
     with pytest.raises(
@@ -173,6 +176,59 @@ def test_an_action_that_is_not_finite_is_not_taken(action_space, name):
     with pytest.raises(NonFiniteError, match=rf"{name} at position .* is nan in environment 0 at step 60.*weights"):
         model.learn(10, reset_num_timesteps=False)
     assert model.env.get_attr("n_steps") == n_taken
+
+
+def predictions(model):
+    """:return: Functions that predict, without masks and with them"""
+    obs = np.zeros((2, 3), np.float32)
+    yield lambda: model.predict(obs)
+    yield lambda: model.predict(obs[0], deterministic=True)
+    if model.policy.items is not None:
+        yield lambda: model.predict(obs, action_masks=np.arange(9) % 2 == 0)
+
+
+CASES = [(algorithm, space) for algorithm in ALGORITHMS for space in (BOX, ITEMS) if (algorithm, space) != (SAVOSAC, ITEMS)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("algorithm, action_space", CASES)
+def test_predict_refuses_weights_that_are_not_finite(algorithm, action_space, value):
+    """At the first prediction after the weights have changed by learning, in every network; here one weight, the last."""
+    model = make(algorithm, action_space=action_space)
+    for name, network in model.policy.learners.items():
+        *_, (part, parameter) = network.named_parameters()
+        before = parameter.detach().clone()
+        parameter.data.view(-1)[-1] = value
+        for predict in predictions(model):
+            model.policy.set_training_mode(True)
+            with pytest.raises(NonFiniteError, match=rf"policy.{name}.{part} at position .* is {value}"):
+                predict()
+        parameter.data.copy_(before)
+    for predict in predictions(model):
+        assert np.isfinite(predict()[0]).all()
+
+
+@pytest.mark.parametrize("algorithm, action_space", CASES)
+def test_predict_refuses_what_is_not_finite_at_any_time(algorithm, action_space):
+    """What has become of the weights between two predictions shows in what they compute."""
+    model = make(algorithm, action_space=action_space)
+    for predict in predictions(model):
+        predict()
+    learners = model.policy.learners
+    # The critic has no part in the action of a single actor, and Q̂ is what CEM and MultiStart search
+    proposes = "actor" if "actor" in learners else "smooth_critic" if "smooth_critic" in learners else "critic"
+    for name in {proposes, "critic"} if model.n_candidates > 1 else {proposes}:
+        before = {part: value.clone() for part, value in learners[name].state_dict().items()}
+        for value in (np.nan, np.inf):
+            for parameter in learners[name].parameters():
+                parameter.data.fill_(value)
+            for predict in predictions(model):
+                with (
+                    np.errstate(invalid="ignore"),
+                    pytest.raises(NonFiniteError, match=r"(Q-values|action|candidate actions) at position .* weights"),
+                ):
+                    predict()
+        learners[name].load_state_dict(before)
 
 
 class NaNNoise(ActionNoise):

@@ -3,9 +3,12 @@
 import threading
 from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import LibController, ThreadpoolController
+
+Result = TypeVar("Result")
 
 
 @cache
@@ -48,7 +51,7 @@ class OneThread:
 ONE_THREAD = OneThread()
 
 
-def on_one_thread(function: Callable[..., np.ndarray], *args: np.ndarray) -> np.ndarray:
+def on_one_thread(function: Callable[..., Result], *args: np.ndarray) -> Result:
     """
     :param function: A function that computes products in NumPy
     :param args: Its arguments

@@ -44,18 +44,20 @@ class NumpyPolicy:
         self.low, self.high = action_space.low.reshape(1, -1), action_space.high.reshape(1, -1)
         self.span = self.high - self.low
 
-    def predict(self, observation: Any) -> np.ndarray | None:
+    def predict(self, observation: Any) -> tuple[np.ndarray, np.ndarray | None] | None:
         """
         :param observation: One observation or several
-        :return: The maximizer's actions, as the environment takes them; None for an observation of another kind or shape
+        :return: The maximizer's actions, as the environment takes them, and the candidates' Q-values, (n_candidates, batch),
+            or None for a single candidate; None for an observation of another kind or shape
         """
         if not isinstance(observation, np.ndarray):
             return None
         is_single = observation.shape == self.observation_shape
         if not is_single and observation.shape[1:] != self.observation_shape:
             return None
-        actions = on_one_thread(self._act, self._flatten(observation)).reshape(-1, *self.action_shape)
-        return actions[0] if is_single else actions
+        actions, q_values = on_one_thread(self._act, self._flatten(observation))
+        actions = actions.reshape(-1, *self.action_shape)
+        return actions[0] if is_single else actions, q_values
 
     def obs_to_tensor(self, observation: Any) -> tuple[PyTorchObs, bool]:
         """
@@ -97,11 +99,12 @@ class NumpyPolicy:
         inputs[:, :, features_dim:] = actions
         return self.q1(inputs.reshape(-1, inputs.shape[2])).reshape(n_actions, batch)
 
-    def _act(self, features: np.ndarray) -> np.ndarray:
+    def _act(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         proposals = self._propose(features)
-        actions = proposals[0]
+        actions, q_values = proposals[0], None
         if len(proposals) > 1:
-            actions = proposals[self._q_values(features, proposals).argmax(axis=0), np.arange(len(features))]
+            q_values = self._q_values(features, proposals)
+            actions = proposals[q_values.argmax(axis=0), np.arange(len(features))]
         # As the policy's ``unscale_action``
         actions = (actions + constant_row(1.0, actions.shape[1])) * constant_row(0.5, actions.shape[1])
         actions = actions.astype(np.result_type(np.float32, self.action_dtype), copy=False)
@@ -109,7 +112,7 @@ class NumpyPolicy:
         actions += self.low
         np.maximum(actions, self.low, out=actions)
         np.minimum(actions, self.high, out=actions)
-        return actions.astype(self.action_dtype, copy=False)
+        return actions.astype(self.action_dtype, copy=False), q_values
 
 
 def has_numpy_twin(method: Method) -> Method:

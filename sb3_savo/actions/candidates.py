@@ -33,6 +33,17 @@ def pick(candidates: th.Tensor, index: th.Tensor) -> th.Tensor:
     return take(candidates, index).squeeze(1)
 
 
+def nan_unless_finite(actions: th.Tensor, values: th.Tensor) -> th.Tensor:
+    """
+    Let NaN and Inf of a critic show in the actions that were found by its values.
+
+    :param actions: (batch, action_dim)
+    :param values: The actions' values, (batch, 1)
+    :return: The actions, NaN where their value is not finite, (batch, action_dim)
+    """
+    return actions.where(values.isfinite(), th.nan)
+
+
 def ascend(q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float) -> th.Tensor:
     """
     Gradient ascent by normalized steps, whose length falls linearly to zero.

@@ -10,7 +10,21 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.arguments import check_type
 
 
-class ActionEmbedding(gym.ActionWrapper):
+class ArgumentArray(np.ndarray):
+    """An array among the arguments in ``env.spec``: ``gym.make(env.spec)`` compares arguments with ``==`` and copies them."""
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return np.array_equal(np.asarray(self), np.asarray(other))
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        return not self == other
+
+    def __deepcopy__(self, memo: Any) -> "ArgumentArray":  # type: ignore[override]
+        # It is read-only, and may be large
+        return self
+
+
+class ActionEmbedding(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
     """
     Turn the ``Discrete`` action space of an environment into an :class:`EmbeddedDiscrete`.
 
@@ -26,7 +40,7 @@ class ActionEmbedding(gym.ActionWrapper):
 
     def __init__(self, env: gym.Env, embeddings: np.ndarray, *, allow_duplicates: bool = False):
         check_type("env", env, gym.Env, "an environment of Gymnasium")
-        super().__init__(env)
+        gym.Wrapper.__init__(self, env)
         if not isinstance(env.action_space, spaces.Discrete):
             raise TypeError(f"env: the action space {env.action_space} is not Discrete: only its items can have embeddings.")
         self.action_space = EmbeddedDiscrete(embeddings, allow_duplicates=allow_duplicates)
@@ -36,6 +50,9 @@ class ActionEmbedding(gym.ActionWrapper):
                 f"{env.action_space.n} actions: it must have one row per action."
             )
         self.start = env.action_space.start
+        gym.utils.RecordConstructorArgs.__init__(
+            self, embeddings=self.action_space.embeddings.view(ArgumentArray), allow_duplicates=allow_duplicates
+        )
 
     def action(self, action: Any) -> Any:
         return action + self.start

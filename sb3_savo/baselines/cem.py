@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_savo.actions.candidates import take
+from sb3_savo.actions.candidates import nan_unless_finite, take
 from sb3_savo.arguments import MAX_SAMPLES, Check, check_integer
 from sb3_savo.baselines.search import SearchAlgorithm, SearchPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
@@ -68,11 +68,11 @@ class CEMPolicy(SearchPolicy):
                 draws = th.randn(self.batch_size(obs), *draws.shape[1:], device=self.device)
             samples = mean + std * draws.expand(self.batch_size(obs), -1, -1)
             q_values = self.actor_objective(obs, samples.tanh())
-            ranking = q_values.topk(self.n_elites, dim=1).indices
+            best_q_values, ranking = q_values.topk(self.n_elites, dim=1)
             elites = take(samples, ranking)
             mean = (self.weights * elites).sum(dim=1, keepdim=True)
             std = (self.weights * (elites - mean).square()).sum(dim=1, keepdim=True).sqrt()
-        return elites[:, 0].tanh()
+        return nan_unless_finite(elites[:, 0].tanh(), best_q_values[:, :1])
 
 
 MlpPolicy = CEMPolicy

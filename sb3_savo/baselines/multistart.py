@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
-from sb3_savo.actions.candidates import ascend, pick
+from sb3_savo.actions.candidates import ascend, nan_unless_finite, pick
 from sb3_savo.arguments import MAX_SAMPLES, Check, check_integer, check_number
 from sb3_savo.baselines.search import SearchAlgorithm, SearchPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
@@ -64,7 +64,8 @@ class MultiStartPolicy(SearchPolicy):
             actions.uniform_(-1, 1)
         q = partial(self.actor_objective, obs)
         ends = ascend(q, actions, self.n_ascent_steps, self.step_size)
-        return pick(ends, q(ends).argmax(dim=1, keepdim=True))
+        best_q_values, picked = q(ends).max(dim=1, keepdim=True)
+        return nan_unless_finite(pick(ends, picked), best_q_values)
 
 
 MlpPolicy = MultiStartPolicy

@@ -19,7 +19,7 @@ class SearchPolicy(MaximizerPolicy):
         """
         :param obs: Observations, (batch, ...)
         :param deterministic: Whether to use the same random numbers in every state and at every call
-        :return: The best action found, scaled to [-1, 1], (batch, action_dim)
+        :return: The best action found, scaled to [-1, 1], (batch, action_dim); NaN where its Q is not finite
         """
 
     def propose(

@@ -11,6 +11,13 @@ LARGEST_SQUARE = 1e76
 # Up to this size one product is the fastest test; from here on it could wake the threads of BLAS
 MAX_PRODUCT_SIZE = 4096
 
+# Hints for :func:`check_finite`
+BROKEN_WEIGHTS = "Learning went wrong: go back to the last saved model, and lower learning_rate or scale the rewards."
+BROKEN_POLICY = (
+    "The policy's weights are not finite, since its learning went wrong, or the numbers of the observation are too large for "
+    "them: normalize these (VecNormalize)."
+)
+
 
 class NonFiniteError(FloatingPointError, ValueError):
     """A number is NaN, infinite, or too large for float32."""

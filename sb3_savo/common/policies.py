@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch as th
@@ -32,15 +32,16 @@ from sb3_savo.arguments import (
     InheritedArguments,
     check_choice,
     check_class,
-    check_device,
     check_flag,
     check_integer,
     check_learning_rate,
     check_type,
     optional,
 )
+from sb3_savo.common.finite import BROKEN_POLICY, BROKEN_WEIGHTS, check_finite
 from sb3_savo.common.observations import ObservationCheck, check_observation_space
 from sb3_savo.common.update_lock import UpdateLock
+from sb3_savo.files.policies import SavedAlone
 from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
 from sb3_savo.networks.network import Network
@@ -119,7 +120,7 @@ def check_optimizer(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs:
 FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
 
-class MaximizerPolicy(InheritedArguments, BasePolicy):
+class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
     """
     The maximizer μ_M (Eq. 5): candidate actions are proposed, and the critic picks the one with the highest Q.
 
@@ -396,11 +397,29 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
     ) -> th.Tensor:
         with in_policy() if is_exporting() else nullcontext():
-            actions, items = self.snap(self.propose(observation, deterministic, masks=action_masks), action_masks)
+            candidates = self.propose(observation, deterministic, masks=action_masks)
+            actions, items = self.snap(candidates, action_masks)
+            if items is not None:
+                self._check_computed("candidate actions", candidates)
             if actions.shape[1] == 1:
                 return actions[:, 0] if items is None else items[:, 0]
-            chosen, picked, _ = self.maximize(observation, actions)
+            chosen, picked, q_values = self.maximize(observation, actions)
+            self._check_computed("Q-values", q_values)
             return chosen if items is None else items.gather(1, picked).squeeze(1)
+
+    @staticmethod
+    def _check_computed(name: str, values: th.Tensor) -> None:
+        if not is_exporting():
+            check_finite(name, values.detach().cpu().numpy(), hint=BROKEN_POLICY)
+
+    def check_weights(self) -> None:
+        """
+        :raises NonFiniteError: if a weight of a network that learns is NaN or infinite; the message names the first
+        """
+        for name, network in self.learners.items():
+            for part, parameter in network.named_parameters():
+                if not bool(parameter.isfinite().all()):
+                    check_finite(f"policy.{name}.{part}", parameter.detach().cpu().numpy(), hint=BROKEN_WEIGHTS)
 
     def predict(  # type: ignore[override]
         self,
@@ -420,24 +439,25 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
         :return: the model's action and the hidden state, an action of the space's data type within its bounds
         :raises TypeError: if an observation or a mask is of another type
         :raises ValueError: if an observation has another shape, holds NaN or an infinite number, or is far beyond its space;
-            if the action is NaN; if there are masks and the space is continuous, their shape is wrong, or one allows nothing
+            if there are masks and the space is continuous, their shape is wrong, or one allows nothing
+        :raises NonFiniteError: if the candidates, their Q-values or the action are not finite, or, at the first prediction
+            after the policy was made, loaded or has learned, a weight
         """
         if deterministic is not True and deterministic is not False:
             check_flag("deterministic", deterministic)
         n_obs = self.check_observation(observation)
         if action_masks is None:
             with self.update_lock:
+                self._begin_to_predict()
                 twin = numpy_policy(self)
-                if twin is not None and (actions := twin.predict(observation)) is not None:
-                    if self.training:
-                        self.set_training_mode(False)
-                else:
+                predicted = None if twin is None else twin.predict(observation)
+                if predicted is None:
                     actions, state = super().predict(observation, state, episode_start, deterministic)
-            if (square := np.vdot(actions, actions)) != square:
-                raise ValueError(
-                    "the policy's action is NaN: its weights hold NaN or infinite numbers, since its learning went wrong, or "
-                    "the numbers of the observation are too large for float32: normalize them (VecNormalize)."
-                )
+                else:
+                    actions, q_values = predicted
+                    if q_values is not None:
+                        check_finite("Q-values", q_values, hint=BROKEN_POLICY)
+            check_finite("action", actions, hint=BROKEN_POLICY)
             return actions, state
         masks = self.masks_to_tensor(action_masks)
         if len(masks) not in (1, n_obs or 1):
@@ -446,10 +466,16 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
                 "one row per observation, or be (n_items,)."
             )
         with self.update_lock, th.no_grad():
-            self.set_training_mode(False)
+            self._begin_to_predict()
             obs_tensor, vectorized_env = self.obs_to_tensor(observation)
             items = self._predict(obs_tensor, deterministic, masks.expand(n_obs or 1, -1)).cpu().numpy()
         return (items if vectorized_env else items[0]), state
+
+    def _begin_to_predict(self) -> None:
+        # A policy is in training mode when it was made, loaded or has learned: the weights may be new
+        if self.training:
+            self.check_weights()
+            self.set_training_mode(False)
 
     def unscale_action(self, scaled_action: np.ndarray) -> np.ndarray:
         """
@@ -488,17 +514,6 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
                 "observation must have at least one item that is allowed."
             )
         return th.as_tensor(masks, device=self.device)
-
-    @classmethod
-    def load(cls, path: str, device: th.device | str = "auto") -> Self:  # type: ignore[override]
-        """
-        :param path: The file that :meth:`save` of the policy wrote
-        :param device: Device to put the policy on; auto: on the GPU if possible
-        :return: The policy
-        :raises ValueError: if there is no such device
-        """
-        check_device("device", device)
-        return super().load(path, device)
 
     def set_training_mode(self, mode: bool) -> None:
         """

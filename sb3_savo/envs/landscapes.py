@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from torch import nn
 
 from sb3_savo.actions.spaces import MAX_ITEMS, EmbeddedDiscrete
@@ -262,6 +263,8 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.action_space: spaces.Box | EmbeddedDiscrete = action_space
         self.observation_space = spaces.Box(-1.0, 1.0, (CONTEXT_DIM,), np.float32)
+        # Of the episode that is under way; None before the first reset
+        self.context: np.ndarray | None = None
         # The last step
         self.taken_action: np.ndarray | None = None
         self.rendered_context: np.ndarray | None = None
@@ -275,8 +278,9 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         """
         :param action: Finite numbers, (action_dim,), or the index of an item
         :raises ValueError: if the action has another shape, is not finite, or is no item
+        :raises ResetNeeded: before the first reset
         """
-        space = self.action_space
+        space, context = self.action_space, self._current_context()
         if isinstance(space, EmbeddedDiscrete):
             if not space.contains(action):
                 raise ValueError(f"action={action!r} is not an item: it must be an integer from 0 to {space.n - 1}.")
@@ -285,16 +289,21 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
             point = np.array(action, dtype=np.float32)
             if point.shape != space.shape or not np.isfinite(point).all():
                 raise ValueError(f"action={action!r} is not in {space}: it must be {space.shape[0]} finite numbers.")
-        self.taken_action, self.rendered_context = point, self.context
+        self.taken_action, self.rendered_context = point, context
         with th.no_grad():
-            reward = self.landscape(th.from_numpy(self.context)[None], th.tensor(point[None, None])).item()
-        return self.context.copy(), reward, True, False, {}
+            reward = self.landscape(th.from_numpy(context)[None], th.tensor(point[None, None])).item()
+        return context.copy(), reward, True, False, {}
+
+    def _current_context(self) -> np.ndarray:
+        if self.context is None:
+            raise ResetNeeded("No episode is under way: call reset() before step() and render().")
+        return self.context
 
     def render(self) -> np.ndarray | None:
         if self.render_mode is None:
             return None
         with th.no_grad():
-            context = th.from_numpy(self.context if self.rendered_context is None else self.rendered_context)[None]
+            context = th.from_numpy(self._current_context() if self.rendered_context is None else self.rendered_context)[None]
             best = self.landscape.best(context)
             actions = best.repeat(HEATMAP_CELLS, HEATMAP_CELLS, 1)
             line = th.linspace(-1, 1, HEATMAP_CELLS)

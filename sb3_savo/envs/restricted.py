@@ -15,7 +15,7 @@ from sb3_savo.actions.spaces import check_box
 from sb3_savo.arguments import check_flag, check_number, check_type, to_numbers
 
 
-class RestrictedAction(gym.Wrapper):
+class RestrictedAction(gym.Wrapper, gym.utils.RecordConstructorArgs):
     """
     Replace every action outside a union of balls.
 
@@ -50,7 +50,7 @@ class RestrictedAction(gym.Wrapper):
         exempt_first_step: bool = False,
     ):
         check_type("env", env, gym.Env, "an environment of Gymnasium")
-        super().__init__(env)
+        gym.Wrapper.__init__(self, env)
         check_box(env.action_space, type(self).__name__)
         space = cast(spaces.Box, env.action_space)
         self.low, self.width = space.low.ravel().astype(float), (space.high - space.low).ravel().astype(float)
@@ -88,6 +88,15 @@ class RestrictedAction(gym.Wrapper):
         self.invalid_reward = invalid_reward
         self.exempt_first_step = exempt_first_step
         self._is_first_step = True
+        # As lists: gym.make(env.spec) compares the arguments with ==
+        gym.utils.RecordConstructorArgs.__init__(
+            self,
+            centers=self.centers.tolist(),
+            radii=self.radii.tolist(),
+            invalid_action=self.invalid_action.tolist(),
+            invalid_reward=invalid_reward,
+            exempt_first_step=exempt_first_step,
+        )
 
     def is_valid(self, actions: np.ndarray) -> np.ndarray:
         """

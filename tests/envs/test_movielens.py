@@ -16,6 +16,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from scipy.special import expit
@@ -454,6 +455,14 @@ def test_the_mask_when_every_movie_was_recommended(tiny):
         env.step(movie)
     assert env.action_masks().all()
     assert not any(env.step(movie)[1] for movie in range(N_MOVIES))
+
+
+def test_a_step_needs_a_reset(tiny):
+    env = RecSimData(data_dir=tiny)
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(0)
+    env.reset(seed=0)
+    env.step(0)
 
 
 def test_repeats_have_no_masks(tiny):

@@ -5,9 +5,13 @@ import sys
 import warnings
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from gymnasium.envs.registration import load_env_creator
+from gymnasium.error import ResetNeeded
 
+from sb3_savo import ActionEmbedding
+from sb3_savo.envs import RestrictedAction
 from sb3_savo.envs.registration import environments
 from sb3_savo.envs.restricted import make_restricted
 
@@ -63,3 +67,71 @@ def test_a_new_worker_knows_them():
         "assert env.reset().shape == (1, 4) and 'sb3_savo' not in sys.modules; env.close()"
     )
     python(code)
+
+
+# Specifications
+
+ROWS = np.random.default_rng(0).normal(size=(2, 3))
+BALLS = {"centers": np.array([[0.25], [0.75]]), "radii": 0.1, "invalid_action": np.zeros(1), "invalid_reward": -10.0}
+
+
+def embed(**kwargs):
+    return ActionEmbedding(gym.make("CartPole-v1", **kwargs), ROWS)
+
+
+def restrict(**kwargs):
+    return RestrictedAction(gym.make("Pendulum-v1", **kwargs), **BALLS)
+
+
+@pytest.fixture(params=["outside", "inside"])
+def is_inside(request):
+    """Whether a wrapper of ours is part of what ``gym.make`` makes, or was put around it."""
+    gym.register("Embedded-v0", embed)
+    gym.register("Balls-v0", restrict)
+    yield request.param == "inside"
+    del gym.registry["Embedded-v0"], gym.registry["Balls-v0"]
+
+
+def test_an_embedding_is_made_again_from_its_specification(is_inside):
+    env = gym.make("Embedded-v0") if is_inside else embed()
+    again = gym.make(env.spec)
+    assert again.action_space == env.action_space and again.spec == env.spec
+    # The array is not copied: it may be large
+    (recorded,) = [spec.kwargs for spec in env.spec.additional_wrappers if spec.name == "ActionEmbedding"]
+    assert np.shares_memory(recorded["embeddings"], env.action_space.embeddings)
+    assert gym.make(again.spec).action_space == env.action_space
+    assert ActionEmbedding(gym.make("CartPole-v1"), 2 * ROWS).spec != env.spec
+
+
+def test_a_restriction_is_made_again_from_its_specification(is_inside):
+    env = gym.make("Balls-v0") if is_inside else restrict()
+    again = gym.make(env.spec)
+    assert again.spec == env.spec
+    actions = np.linspace(-2, 2, 101, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(again.get_wrapper_attr("is_valid")(actions), env.get_wrapper_attr("is_valid")(actions))
+    again.reset(seed=0)
+    assert again.step(np.zeros(1, np.float32))[1] == -10.0
+    # Only numbers and lists, for JSON
+    assert gym.make(gym.envs.registration.EnvSpec.from_json(restrict().spec.to_json())).spec.kwargs == env.spec.kwargs
+
+
+@pytest.mark.parametrize("env_id", ["HopperRestricted-v5", "MiningExpedition-v0", "LandscapeItems-v0", "RecSim-v0"])
+def test_our_tasks_are_made_again_from_their_specification(env_id):
+    env = gym.make(env_id)
+    again = gym.make(env.spec)
+    assert again.spec == env.spec and again.action_space == env.action_space and str(again) == str(env)
+
+
+@pytest.mark.parametrize("env_id", ["LandscapePeaks2D-v0", "LandscapeItems-v0", "MiningExpedition-v0", "RecSim-v0"])
+def test_a_step_needs_a_reset(env_id):
+    """Of the environments themselves, without Gymnasium's wrappers; RecSimData's test is in test_movielens.py."""
+    env = gym.make(env_id).unwrapped
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step(env.action_space.sample())
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+
+
+def test_a_picture_of_a_landscape_needs_a_reset():
+    with pytest.raises(ResetNeeded, match="call reset"):
+        gym.make("LandscapePeaks2D-v0", render_mode="rgb_array").unwrapped.render()

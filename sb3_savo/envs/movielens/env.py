@@ -13,6 +13,7 @@ import numpy as np
 import pooch
 from filelock import FileLock
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.arguments import check_choice, check_flag, check_integer
@@ -110,6 +111,7 @@ class RecSimData(gym.Env):
         self.action_space = EmbeddedDiscrete(embeddings, allow_duplicates=True)
         self.observation_space = spaces.Box(-1.0, 1.0, ((N_LAST_CLICKS + 1) * EMBEDDING_DIM,), np.float32)
         self._obs = np.zeros(self.observation_space.shape, dtype=np.float32)
+        self._has_user = False
         self._clicked: list[int] = []
         self._recommended = np.zeros(len(embeddings), dtype=bool)
         self.repeats = repeats
@@ -126,6 +128,7 @@ class RecSimData(gym.Env):
         profile = self.profiles[self.np_random.integers(len(self.profiles))]
         self._clicked = []
         self._recommended[:] = False
+        self._has_user = True
         self._obs = np.concatenate([np.zeros(N_LAST_CLICKS * EMBEDDING_DIM, dtype=np.float32), profile])
         return self._obs.copy(), {}
 
@@ -133,9 +136,12 @@ class RecSimData(gym.Env):
         """
         :param action: Index of the movie
         :raises ValueError: if there is no such movie
+        :raises ResetNeeded: before the first reset
         """
         if not self.action_space.contains(action):
             raise ValueError(f"action={action!r} is not a movie: it must be an integer from 0 to {self.action_space.n - 1}.")
+        if not self._has_user:
+            raise ResetNeeded("No episode is under way: call reset() before step().")
         movie = self.action_space.embeddings[action]
         clicked = self.np_random.random() < self.click_model.probability(self._obs, movie[None])[0]
         if not self.repeats and self._recommended[action]:
