@@ -24,6 +24,10 @@ HEADER = """\
 ITEMS = r"MiningExpedition|RecSim|LandscapeItems"
 
 
+# Arguments of what explores by noise
+EXPLORATION = ("exploration_noise", "exploration_noise_std", "exploration_noise_scale")
+
+
 class Method(NamedTuple):
     """How a method's file differs from ``savo.yml``."""
 
@@ -44,11 +48,11 @@ METHODS = {
     "greedyac": Method(
         "GreedyAC",
         {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01},
-        leaves_out=("summarizer", "summary_dim", "exploration_noise_scale"),
+        leaves_out=("summarizer", "summary_dim", *EXPLORATION),
     ),
     "greedytd3": Method("GreedyTD3", {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01}),
     # Samples its actions, without exploration noise; continuous actions only
-    "savosac": Method("SAVOSAC", {"n_actors": 3}, leaves_out=("exploration_noise_scale",), has_items=False),
+    "savosac": Method("SAVOSAC", {"n_actors": 3}, leaves_out=EXPLORATION, has_items=False),
 }
 
 
