@@ -34,7 +34,7 @@ from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, draws_i
 from sb3_savo.common.collection import CollectingAlgorithm
 from sb3_savo.common.environments import check_env, check_spaces_match, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
-from sb3_savo.common.loading import check_changes, check_replay_buffer, check_settings, read_zip, restore
+from sb3_savo.common.loading import algorithm_name, check_changes, check_replay_buffer, check_settings, read_zip, restore
 from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.updater import Precision, Updater
@@ -206,6 +206,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             sde_support=False,
             support_multi_env=True,
         )
+        self.algorithm_name = algorithm_name(type(self))
         self.qf_learning_rate = qf_learning_rate
         self.policy_delay = policy_delay
         self.target_policy_noise = target_policy_noise
