@@ -568,6 +568,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
                 progress_bar=progress_bar,
             )
         finally:
+            self.close_progress_bars()
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
 
@@ -658,6 +659,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             "_action_masks",
             "_open_batches",
             "_plausible_range",
+            "_progress_bars",
             "_warned_of_no_masks",
         ]
 
