@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.results import load
 from benchmarks.words import markdown, number, with_interval
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +75,15 @@ def landscapes(group: str) -> pd.DataFrame:
     wide = table.pivot(index="method", columns="task", values="final").reindex(table.method.unique())
     wide = wide.dropna().reset_index()
     return wide.assign(method=code(wide.method))
+
+
+def study_frozen() -> pd.DataFrame:
+    """:return: One row per method, one column per task: the mean over the seeds that all methods have finished on that task"""
+    group = next(group for group in load("study_a", "small", None) if group.name == "frozen critic, 2,500 updates")
+    final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method").dropna()
+    means = final.groupby("task").mean().map("{:.3f}".format)
+    means.index = [f"{task.removesuffix('-frozen')} ({n})" for task, n in final.groupby("task").size().items()]
+    return means.T[sorted(means.index)].reset_index().assign(method=lambda table: code(table.method))
 
 
 def speed(name: str) -> pd.DataFrame:
@@ -146,6 +156,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
     "oracles": oracles,
     "speed_parts": speed_parts,
+    "study_frozen": study_frozen,
     "speed_update": speed_update,
 }
 
