@@ -1,7 +1,8 @@
 SHELL = /bin/bash
 PYTHON ?= python3
 VENV = .venv
-LINT_PATHS = sb3_savo benchmarks scripts tests setup.py
+TYPED_PATHS = sb3_savo benchmarks scripts tests setup.py
+LINT_PATHS = $(TYPED_PATHS) examples docs/conf.py
 
 # How pytest shares the tests out: "JOBS=0" runs them one after the other. "worksteal" keeps all processes busy until the end
 # (the longest files come last); "loadscope" sets each module's fixtures up only once.
@@ -52,8 +53,18 @@ pytest-all:
 hyperparams:
 	python scripts/write_hyperparams.py
 
+docs:
+	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "The documentation: docs/_build/html/index.html"
+
+tables:
+	python -m benchmarks.publish
+
+pictures:
+	python scripts/draw_environments.py
+
 type:
-	python -m mypy $(LINT_PATHS)
+	python -m mypy $(TYPED_PATHS)
 
 lint:
 	python -m ruff check $(LINT_PATHS)
@@ -68,4 +79,4 @@ check-codestyle:
 
 commit-checks: format type lint
 
-.PHONY: demo check smoke pytest pytest-all hyperparams type lint format check-codestyle commit-checks
+.PHONY: demo check smoke pytest pytest-all hyperparams docs tables pictures type lint format check-codestyle commit-checks

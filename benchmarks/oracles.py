@@ -4,6 +4,7 @@ under the random policy.
 
     python -m benchmarks.oracles
     python -m benchmarks.oracles --episodes 500 --items-seed 1
+    python -m benchmarks.oracles -o benchmarks/results/oracles.csv    # the file of the published table
 
 RecSim-v0: the return is the number of clicks. ``random`` recommends random items. ``myopic`` recommends the item with the
 highest click probability. ``quality-aware`` also knows the quality of the items and recommends the item with the most clicks
@@ -13,6 +14,7 @@ per cost. MiningExpedition-v0: ``random`` takes random actions, and ``shortest w
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -133,10 +135,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=2_000, help="episodes per policy")
     parser.add_argument("--items-seed", type=int, default=0, help="seed of RecSim's items")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="CSV file to write")
     args = parser.parse_args()
 
-    rows = recsim(args.episodes, args.items_seed) + mining(args.episodes)
-    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.2f}".format, na_rep=""))
+    table = pd.DataFrame(recsim(args.episodes, args.items_seed) + mining(args.episodes))
+    print(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
+    if args.output is not None:
+        table.to_csv(args.output, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.timing import SHAPES, machine, make_model
 from sb3_savo import SAVO
 
-PHASES = ("sample", "gradient", "optimizer", "targets")
+PHASES = ("sample", "search", "gradient", "optimizer", "targets")
 
 
 def table(events: list[th.autograd.profiler_util.FunctionEvent], n_steps: int, by: str) -> pd.DataFrame:

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("suite", help="name of a suite; or breakthrough, discrete, landscapes")
     parser.add_argument("--budget", choices=("small", "paper"), default="small")
     parser.add_argument("--folder", type=Path, help="results folder")
-    parser.add_argument("--method", help="compare this method with every other; savo_hybrid or savo if not given")
+    parser.add_argument("--method", help="compare this method with every other; savo or savo_hybrid if not given")
     parser.add_argument("-o", "--out", type=Path, help="folder of the report; benchmarks/reports/SUITE if not given")
     options = parser.parse_args(arguments)
     name = Path(options.suite).stem + ("" if options.budget == "small" else f"-{options.budget}")

@@ -37,7 +37,7 @@ class GroupReport:
     The tables, figures and words of one group of runs.
 
     :param group: The runs
-    :param method: The method to compare with every other, or None for SAVO with the hybrid surrogate, if it has run, or SAVO
+    :param method: The method to compare with every other, or None for SAVO, if it has run, or SAVO with the hybrid surrogate
     :param folder: Folder of the report
     :raises ValueError: If the method has no run
     """
@@ -46,7 +46,7 @@ class GroupReport:
         found = [name for name in dict.fromkeys(group.expected.method) if name in set(group.evaluations.method)]
         if method is not None and method not in found:
             raise ValueError(f"--method={method} has no finished run; the methods are {', '.join(found)}.")
-        self.method = method or next((name for name in ("savo_hybrid", "savo") if name in found), found[0])
+        self.method = method or next((name for name in ("savo", "savo_hybrid") if name in found), found[0])
         self.methods = [self.method, *(name for name in found if name != self.method)]
         self.group = group
         self.folder = folder

@@ -22,7 +22,7 @@ from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
 
 SUITE = "study_a"
 SUITE_UPDATES = 2_500
-METHODS = ("savo", "savo_hybrid")
+METHODS = ("savo_approximate", "savo_hybrid")
 TASKS = [name for name in load_tasks() if name.endswith("-frozen") and not name.startswith("Items")]
 N_CONTEXTS, N_ACTIONS = 500, 256
 

@@ -50,7 +50,7 @@ def export_policy(
     The exported program computes ``model.predict(observation, deterministic=True)`` for any number of observations at once. It
     takes observations as the observation space describes them, with their types: the program itself scales images, encodes
     discrete observations and flattens. The statistics of a ``VecNormalize`` are not part of the policy: normalize observations
-    before. It returns actions in the units and the type of the action space, within its bounds, (batch, *action shape); in a
+    before. It returns actions in the units and the type of the action space, within its bounds, (batch, action shape); in a
     discrete space it returns items, (batch,) in int64. Policies that search with random numbers (:class:`CEM`,
     :class:`MultiStart`, :class:`Wolpertinger`) use the fixed ones that ``predict`` uses with ``deterministic=True``.
 

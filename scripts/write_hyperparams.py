@@ -15,12 +15,17 @@ FOLDER = Path(__file__).parent.parent / "hyperparams"
 
 HEADER = """\
 # Written by scripts/write_hyperparams.py from savo.yml: edit that.
-# {name}'s hyperparameters, for the RL Zoo: those of savo.yml but for the method's own. What is not named here is the
+# Hyperparameters of {name}, for the RL Zoo: those of savo.yml but for the method's own. What is not named here is the
 # constructor's default.
+
 """
 
 # Tasks whose actions are items
 ITEMS = r"MiningExpedition|RecSim|LandscapeItems"
+
+
+# Arguments of what explores by noise
+EXPLORATION = ("exploration_noise", "exploration_noise_std", "exploration_noise_scale")
 
 
 class Method(NamedTuple):
@@ -33,6 +38,8 @@ class Method(NamedTuple):
 
 
 METHODS = {
+    # Of the constructor's defaults, one is not the paper's
+    "savo-paper": Method("the paper's SAVO", {"n_actors": 3, "surrogate": "approximate"}, leaves_out=()),
     "ensemble": Method("Ensemble", {"n_actors": 3}),
     "wolpertinger": Method("Wolpertinger", {"k": 3, "sample_std": 0.01}),
     "cem": Method("CEM", {"n_iterations": 3, "n_samples": 30, "n_elites": 3}),
@@ -41,11 +48,11 @@ METHODS = {
     "greedyac": Method(
         "GreedyAC",
         {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01},
-        leaves_out=("summarizer", "summary_dim", "exploration_noise_scale"),
+        leaves_out=("summarizer", "summary_dim", *EXPLORATION),
     ),
     "greedytd3": Method("GreedyTD3", {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01}),
     # Samples its actions, without exploration noise; continuous actions only
-    "savosac": Method("SAVOSAC", {"n_actors": 3}, leaves_out=("exploration_noise_scale",), has_items=False),
+    "savosac": Method("SAVOSAC", {"n_actors": 3}, leaves_out=EXPLORATION, has_items=False),
 }
 
 
@@ -58,7 +65,8 @@ def write(method: Method, savo: str) -> str:
     :return: The text of the method's file
     """
     lines: list[str] = []
-    for line in savo.splitlines()[1:]:
+    _, _, sections = savo.partition("\n\n")  # without the comment at the head
+    for line in sections.splitlines():
         key = re.match(r" *(\w+):", line)
         if line.startswith("  n_actors:"):
             lines += [f"  {name}: {value}" for name, value in method.own.items()]

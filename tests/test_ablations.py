@@ -12,8 +12,9 @@ ENV_ID = "HopperRestricted-v5"
 OBS_DIM, DIM, HIDDEN, SUMMARY = 11, 3, 32, 16
 
 
-def make_model(policy_kwargs=None, **kwargs):
-    return SAVO("MlpPolicy", ENV_ID, policy_kwargs={"net_arch": [HIDDEN, HIDDEN], **(policy_kwargs or {})}, **QUICK, **kwargs)
+def make_model(policy_kwargs=None, surrogate="approximate", **kwargs):
+    policy_kwargs = {"net_arch": [HIDDEN, HIDDEN], **(policy_kwargs or {})}
+    return SAVO("MlpPolicy", ENV_ID, surrogate=surrogate, policy_kwargs=policy_kwargs, **QUICK, **kwargs)
 
 
 def shapes(model):
@@ -32,8 +33,8 @@ def of(names, *parts):
 
 
 def test_no_learned_surrogates():
-    """The paper's "- Approximation", and actors that ascend Q."""
-    for surrogate in ("exact", None):
+    """The paper's "- Approximation", actors that ascend Q, and the search memory, which has no networks."""
+    for surrogate in ("exact", None, "memory"):
         missing, beyond, other = difference(make_model(surrogate=surrogate))
         assert missing == of(shapes(make_model()), "surrogates.") and not beyond and not other
     assert difference(make_model(surrogate="hybrid")) == (set(), set(), set())
@@ -147,7 +148,7 @@ def test_exploration_noise():
 
 def test_action_smoothing():
     """The paper's "+ Action Smoothing" moves the Bellman target, and no loss of actors or surrogates."""
-    model = SAVO("MlpPolicy", ENV_ID, policy_kwargs={"net_arch": [HIDDEN]}, **QUICK).learn(40)
+    model = make_model().learn(40)
     for parameter in model.policy.parameters():
         parameter.data += 0.2 * th.randn_like(parameter)
     batch = model.replay_buffer.sample(16)

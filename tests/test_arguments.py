@@ -22,7 +22,11 @@ ENV_ID = "Pendulum-v1"
         ({"n_actors": True}, TypeError, r"n_actors=True is a bool"),
         ({"n_actor": 3}, TypeError, r"^n_actor=3 is not an argument of SAVO: did you mean n_actors\?"),
         ({"use_sde": True}, TypeError, r"^use_sde=True is not an argument of SAVO"),
-        ({"surrogate": "learned"}, ValueError, r"surrogate='learned' is not known.*'approximate', 'exact', 'hybrid', None"),
+        (
+            {"surrogate": "learned"},
+            ValueError,
+            r"='learned' is not known.*'memory', 'approximate', 'exact', 'hybrid', None",
+        ),
         ({"summarizer": "gru"}, ValueError, r"summarizer='gru' is not known.*'deepset', 'lstm', 'transformer'"),
         ({"modulation": "add"}, ValueError, r"modulation='add' is not known.*'film', 'mlp'"),
         ({"init": "zeros"}, ValueError, r"init='zeros' is not known.*'orthogonal', 'xavier', 'random', 'add'"),

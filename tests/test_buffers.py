@@ -192,7 +192,7 @@ def test_plain_transitions(kind, action_space):
 
 
 def test_a_transition_of_ours_is_stored_as_it_is():
-    model = make("plain", BOX)
+    model = make("plain", BOX, surrogate="approximate")
     wide = np.random.default_rng(0).uniform(-1, 1, (2, 8)).astype(np.float32)
     state = np.random.get_state()[1].copy()
     model.replay_buffer.add(np.zeros((2, 2)), np.zeros((2, 2)), wide, np.zeros(2), np.zeros(2), [{}, {}])

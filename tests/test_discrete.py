@@ -79,7 +79,7 @@ def test_the_critic_learns_at_the_taken_items_embedding():
 @pytest.mark.parametrize("n_actors", [2, 4])
 def test_surrogate_loss(n_actors):
     """Surrogates see raw proposals; their targets are Q at the items nearest to these."""
-    model = make_model(env=ENV_ID, n_actors=n_actors)
+    model = make_model(env=ENV_ID, n_actors=n_actors, surrogate="approximate")
     batch = sample(model)
     terms = []
     for k in range(BATCH):
@@ -137,7 +137,7 @@ def test_actor_loss(kind, q_smoothing):
 
 @pytest.mark.parametrize("module", ["critic", "smooth_critic", "surrogates", "actor"])
 def test_each_loss_changes_its_own_networks_only(module):
-    model = make_model(env=ENV_ID)
+    model = make_model(env=ENV_ID, surrogate="approximate")
     batch = sample(model)
     losses = {
         "critic": model.critic_loss,
@@ -168,7 +168,7 @@ def test_stored_items_without_candidates_are_found_anew():
     class PlainReplayBuffer(ReplayBuffer):
         """A user's own buffer, which knows nothing of candidates."""
 
-    model = make_model(env=ENV_ID, replay_buffer_class=PlainReplayBuffer)
+    model = make_model(env=ENV_ID, surrogate="approximate", replay_buffer_class=PlainReplayBuffer)
     batch = sample(model)
     assert batch.actions.shape == (BATCH, DIM)
     candidates, actions = model.proposals(batch)
@@ -187,7 +187,7 @@ def stored_parts(model, start, stop):
     """Taken items, the candidates' items and the candidates, of some steps; (steps, n_envs, ...)."""
     buffer = model.replay_buffer
     n = model.n_candidates
-    taken, items, candidates = np.split(buffer.actions[start:stop], [1, 1 + n], axis=2)
+    taken, items, candidates, *_ = np.split(buffer.actions[start:stop], np.cumsum(buffer.widths)[:-1], axis=2)
     return taken[..., 0], items, candidates.reshape(*candidates.shape[:2], n, -1)
 
 
@@ -391,8 +391,8 @@ def test_the_masks_at_the_next_observations_are_stored():
 
     model.replay_buffer.add = record
     model.learn(80)
-    words = model.replay_buffer.actions[:40, :, -3:]
-    stored = model.replay_buffer._unpack_masks(th.as_tensor(words.reshape(80, 3))).numpy()
+    words = np.split(model.replay_buffer.actions[:40], np.cumsum(model.replay_buffer.widths)[:-1], axis=2)[3]
+    stored = model.replay_buffer._unpack_masks(th.as_tensor(words.reshape(80, 3).copy())).numpy()
     np.testing.assert_array_equal(stored.reshape(40, 2, 70), np.stack(seen))
     del model.replay_buffer.add
     batch = model.replay_buffer.sample(200)
@@ -474,7 +474,7 @@ def test_a_loaded_model_learns_on_and_its_embeddings_are_saved_once(tmp_path):
         def step(self, action):
             return self.np_random.uniform(-1, 1, 2).astype(np.float32), 0.0, self.np_random.random() < 0.1, False, {}
 
-    model = SAVO("MlpPolicy", ManyItems(), **QUICK).learn(60)
+    model = SAVO("MlpPolicy", ManyItems(), surrogate="approximate", **QUICK).learn(60)
     model.save(tmp_path / "model")
     in_base64 = embeddings.nbytes * 4 / 3
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:

@@ -47,7 +47,13 @@ def test_gaussian():
 
 def collect(n_steps=60, n_envs=2, **options):
     """Candidates that were stored, and the proposals without noise at the same states; (steps, n_envs, n_actors, dim)."""
-    model = SAVO("MlpPolicy", make_vec_env("HopperRestricted-v5", n_envs=n_envs), gradient_steps=0, **QUICK, **options)
+    options = {
+        "surrogate": "approximate",
+        "gradient_steps": 0,
+        **QUICK,
+        **options,
+    }  # its buffer holds candidates alone
+    model = SAVO("MlpPolicy", make_vec_env("HopperRestricted-v5", n_envs=n_envs), **options)
     for parameter in model.policy.parameters():
         parameter.data += 0.1 * th.randn_like(parameter)
     model.learn(n_steps * n_envs)

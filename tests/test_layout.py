@@ -20,6 +20,7 @@ FLOORS = (
     "tracing",
     "vec_env",
     "actions",
+    "files",
     "networks",
     "acceleration",
     "common",

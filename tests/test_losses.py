@@ -1,5 +1,7 @@
 """SAVO's losses against slow references written straight from the paper's equations, one state at a time."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch as th
@@ -10,10 +12,14 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from sb3_savo import SAVO
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.savo.savo import anchor_thresholds
-from tests.models import BATCH, make_model, sample
+from tests import models
+from tests.models import BATCH, sample
 from tests.reference import critic_pairs, propose, q_min, surrogate
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
+
+# With the paper's surrogates; tests/test_memory.py has the other ones
+make_model = partial(models.make_model, surrogate="approximate")
 
 
 def test_bellman_target_and_critic_loss():

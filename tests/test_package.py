@@ -11,6 +11,7 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -207,3 +208,21 @@ def test_a_fresh_environment_with_the_wheel_only(wheel, tmp_path):
     assert not [name for name in ("faiss", "gymnasium_robotics", "pygame", "sklearn", "tensorboard") if (site / name).exists()]
     subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "sb3-savo"], check=True)
     assert not list(site.glob("*savo*"))
+
+
+def test_the_citation_has_the_version_of_the_package(config):
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == config["metadata"]["version"] == sb3_savo.__version__
+    paper = citation["preferred-citation"]
+    bibtex = (ROOT / "docs" / "project" / "citing.md").read_text()
+    assert paper["title"] in bibtex and "arXiv:2410.11833" in paper["journal"] and "arXiv:2410.11833" in bibtex
+    assert [author["family-names"] for author in paper["authors"]] == ["Jain", "Kosaka", "Li", "Kim", "Bıyık", "Lim"]
+
+
+def test_the_workflow_runs_every_python_and_system(config):
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    versions = re.findall(r"Programming Language :: Python :: (3\.\d+)", config["metadata"]["classifiers"])
+    assert jobs["tests"]["strategy"]["matrix"]["python"] == jobs["windows"]["strategy"]["matrix"]["python"] == versions
+    assert ".ci/run" in [step.get("run") for step in jobs["tests"]["steps"]]
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(path.read_text())

@@ -38,6 +38,7 @@ def networks(model):
         {"n_actors": 6},
         {"surrogate": "exact"},
         {"surrogate": "hybrid"},
+        {"surrogate": "approximate"},
         {"surrogate": None},
         {"summarizer": "lstm"},
         {"summarizer": "transformer"},
@@ -119,9 +120,15 @@ def test_images(algorithm, share_features_extractor):
     assert changed(model, before) == networks(model)
     if algorithm is not SAVO:
         return
-    shared = [module.features_extractor is model.actor.features_extractor for module in (model.critic, model.surrogates)]
-    assert shared == [share_features_extractor] * 2
+    assert (model.critic.features_extractor is model.actor.features_extractor) == share_features_extractor
     model.predict(env.observation_space.sample())
+
+
+@pytest.mark.parametrize("share_features_extractor", [False, True])
+def test_surrogates_share_the_extractor_if_critics_do(share_features_extractor):
+    policy_kwargs = {**SMALL["policy_kwargs"], "share_features_extractor": share_features_extractor}
+    model = SAVO("MlpPolicy", ENV_ID, surrogate="approximate", policy_kwargs=policy_kwargs)
+    assert (model.surrogates.features_extractor is model.actor.features_extractor) == share_features_extractor
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -189,7 +196,7 @@ def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
 def test_callbacks_and_tensorboard(tmp_path):
     evaluate = EvalCallback(gym.make(ENV_ID), eval_freq=60, n_eval_episodes=1, log_path=str(tmp_path / "eval"))
     checkpoint = CheckpointCallback(50, str(tmp_path / "checkpoints"), save_replay_buffer=True)
-    model = SAVO("MlpPolicy", ENV_ID, tensorboard_log=str(tmp_path / "tb"), **SMALL)
+    model = SAVO("MlpPolicy", ENV_ID, surrogate="approximate", tensorboard_log=str(tmp_path / "tb"), **SMALL)
     model.learn(210, callback=[evaluate, checkpoint], log_interval=1, progress_bar=True)
     assert (tmp_path / "eval" / "evaluations.npz").exists()
     assert len(list((tmp_path / "checkpoints").glob("*replay_buffer*.pkl"))) == 4
@@ -214,7 +221,8 @@ def test_same_seed_same_run(algorithm):
 
 
 def test_every_optimizer_follows_the_schedule():
-    model = SAVO("MlpPolicy", ENV_ID, learning_rate=lambda p: 1e-3 * p, qf_learning_rate=lambda p: 1e-2 * p, **QUICK).learn(80)
+    rates = {"learning_rate": lambda p: 1e-3 * p, "qf_learning_rate": lambda p: 1e-2 * p}
+    model = SAVO("MlpPolicy", ENV_ID, surrogate="approximate", **rates, **QUICK).learn(80)
     progress = 1 - 80 / 80
     assert model._current_progress_remaining == progress
     model._current_progress_remaining = 0.5

@@ -29,6 +29,7 @@ OPTIONS = [
     {"n_actors": 1},
     {"n_actors": 5, "surrogate": "exact"},
     {"surrogate": "hybrid"},
+    {"surrogate": "approximate"},
     {"surrogate": None, "condition_on_previous": False},
     {"joint_action": True},
     {"summarizer": "lstm", "modulation": "mlp"},
@@ -98,7 +99,8 @@ def test_loading_for_evaluation_with_a_tiny_buffer(tmp_path):
 
 
 def test_parameters_can_be_moved(tmp_path):
-    first, second = (SAVO("MlpPolicy", ENV_ID, **{**SMALL, "seed": seed}) for seed in (0, 1))
+    kwargs = {**SMALL, "surrogate": "approximate"}
+    first, second = (SAVO("MlpPolicy", ENV_ID, **{**kwargs, "seed": seed}) for seed in (0, 1))
     assert set(first.get_parameters()) == {"policy", "actor.optimizer", "critic.optimizer", "surrogates.optimizer"}
     second.set_parameters(first.get_parameters())
     for name, tensor in states(second).items():
@@ -149,7 +151,8 @@ def test_replay_buffers(tmp_path, kind, n_envs):
     buffer = model.replay_buffer
     assert type(buffer) is buffer_class
     action_dim = model.action_space.shape[0]
-    assert buffer.actions.shape[2] == 4 * action_dim
+    # The taken action, the candidates, the row, and the known action
+    assert buffer.actions.shape[2] == 4 * action_dim + 1 + action_dim
 
     model.save_replay_buffer(tmp_path / "buffer")
     model.load_replay_buffer(tmp_path / "buffer")
@@ -165,7 +168,7 @@ def test_replay_buffers(tmp_path, kind, n_envs):
 def test_what_is_stored_is_what_was_chosen_from():
     """After the warm-up the taken action is one of the stored candidates: the one with the highest Q1."""
     env = make_vec_env("HopperRestricted-v5", n_envs=2)
-    model = SAVO("MlpPolicy", env, **SMALL).learn(40)
+    model = SAVO("MlpPolicy", env, surrogate="approximate", **SMALL).learn(40)
     model.gradient_steps = 0
     model.learn(100, reset_num_timesteps=False)
     buffer = model.replay_buffer
@@ -180,14 +183,16 @@ def test_what_is_stored_is_what_was_chosen_from():
     assert np.abs(warm_up).max() > 0.9 and warm_up.std() == pytest.approx(1 / np.sqrt(3), abs=0.05)
 
 
-def test_a_td3_buffer_serves_too(tmp_path):
+@pytest.mark.parametrize("surrogate", ["memory", "approximate"])
+def test_a_td3_buffer_serves_too(tmp_path, surrogate):
     td3 = TD3("MlpPolicy", ENV_ID, learning_starts=1000, buffer_size=400).learn(120)
     td3.save_replay_buffer(tmp_path / "buffer")
-    model = SAVO("MlpPolicy", ENV_ID, **SMALL).learn(1)
+    model = SAVO("MlpPolicy", ENV_ID, surrogate=surrogate, **SMALL).learn(1)
     model.load_replay_buffer(tmp_path / "buffer")
-    before = [parameter.clone() for parameter in model.surrogates.parameters()]
+    learner = model.surrogates if surrogate == "approximate" else model.actor
+    before = [parameter.clone() for parameter in learner.parameters()]
     model.train(5, 16)
-    assert any(not th.equal(p, q) for p, q in zip(model.surrogates.parameters(), before, strict=True))
+    assert any(not th.equal(p, q) for p, q in zip(learner.parameters(), before, strict=True))
     model.learn(50)
     assert model.replay_buffer.size() == 170
 

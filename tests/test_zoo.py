@@ -206,6 +206,11 @@ RECSIM = (10_000_000, 16, 20 / 1_000)
 BUDGETS = {"MiningExpedition-v0": (10_000_000, 20, 20 / 2_000)}
 BUDGETS |= {f"Landscape{name}-v0": (10_000, 16, 1 / 4) for name in LANDSCAPES}
 BUDGETS |= {f"RecSim{size}-v0": RECSIM for size in ("", "100k", "500k", "Data")}
+# Of the RL Zoo's td3.yml, or less where less is enough
+BUDGETS |= {"Pendulum-v1": (10_000, 1, 1), "MountainCarContinuous-v0": (50_000, 1, 1 / 4)}
+BUDGETS |= {"LunarLanderContinuous-v3": (300_000, 1, 1), "BipedalWalker-v3": (1_000_000, 1, 1)}
+BUDGETS |= {f"Swimmer-{version}": (1_000_000, 1, 1) for version in ("v4", "v5")}
+BUDGETS |= {f"Humanoid-{version}": (2_000_000, 1, 1) for version in ("v4", "v5")}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -231,7 +236,7 @@ def test_hyperparameters(name):
 
 # What is the method's own, or of no use to it
 OWN_SETTINGS = {"n_actors", "k", "sample_std", "n_iterations", "n_samples", "n_elites", "n_starts", "n_ascent_steps"}
-OWN_SETTINGS |= {"entropy_coef", "summarizer", "exploration_noise_scale"}
+OWN_SETTINGS |= {"entropy_coef", "summarizer", "exploration_noise_std", "exploration_noise_scale"}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

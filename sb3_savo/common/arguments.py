@@ -30,6 +30,9 @@ from sb3_savo.common.updater import Precision
 # Where ``-optimize`` of the RL Zoo searches for an argument: between two numbers, on a logarithmic scale with "log"
 SearchRange = tuple[int, int] | tuple[float, float] | tuple[float, float, Literal["log"]]
 
+# No run has so many transitions, and no machine the memory for them; it is a typing error or a lying file then
+MAX_TRANSITIONS = 10**8
+
 
 class OffPolicyArguments(TypedDict, total=False):
     """The types of the arguments that all our algorithms take by name; see :class:`MaximizerAlgorithm`."""
@@ -89,7 +92,7 @@ def check_tau(name: str, value: Any) -> None:
 ARGUMENT_CHECKS: dict[str, Check] = {
     "learning_rate": check_learning_rate,
     "qf_learning_rate": optional(check_learning_rate),
-    "buffer_size": partial(check_integer, low=1),
+    "buffer_size": partial(check_integer, low=1, high=MAX_TRANSITIONS),
     "learning_starts": partial(check_integer, low=0),
     "batch_size": optional(partial(check_integer, low=1)),
     "tau": check_tau,

@@ -5,6 +5,10 @@ A candidate buffer is one of Stable-Baselines3's, built with a wider action: the
 ``OffPolicyAlgorithm`` hands the wide action through untouched, and :meth:`sample` takes it apart.
 
 A transition of another controller (a demonstration) has no candidates. :meth:`CandidateStorage.add` fills them in, see there.
+
+A buffer with a memory also keeps one known action per transition, which :meth:`CandidateStorage.remember` replaces when the
+search finds a better one. The wide action then also holds the transition's row, so that every sampled transition says where
+it is stored, however it was sampled.
 """
 
 from collections.abc import Iterator
@@ -33,7 +37,8 @@ class CandidateReplayBufferSamples(NamedTuple):
     SB3's replay samples and the candidates, (batch, n_candidates, action_dim).
 
     In an :class:`EmbeddedDiscrete` space also the candidates' items, (batch, n_candidates), and, where the environment has
-    action masks, the masks at the next observations, (batch, n_items).
+    action masks, the masks at the next observations, (batch, n_items). From a buffer with a memory also the transitions' rows
+    in it, (batch,), for :meth:`CandidateStorage.recall`.
     """
 
     observations: PyTorchObs
@@ -44,6 +49,7 @@ class CandidateReplayBufferSamples(NamedTuple):
     candidates: th.Tensor
     candidate_items: th.Tensor | None = None
     next_action_masks: th.Tensor | None = None
+    rows: th.Tensor | None = None
     discounts: th.Tensor | None = None
 
 
@@ -60,8 +66,12 @@ class CandidateStorage(ReplayBuffer):
     :param args: Other arguments of the replay buffer
     :param n_candidates: Number of candidates per transition
     :param store_masks: Whether to store the action masks at the next observations, one bit per item
+    :param has_memory: Whether to keep a known action of every transition, at first the one that was taken
     :param kwargs: Other arguments of the replay buffer, by name
     """
+
+    # Also of a buffer that was saved before there was a memory
+    has_memory: bool = False
 
     def __init__(
         self,
@@ -71,6 +81,7 @@ class CandidateStorage(ReplayBuffer):
         *args: Any,
         n_candidates: int,
         store_masks: bool = False,
+        has_memory: bool = False,
         **kwargs: Any,
     ):
         self.n_candidates = n_candidates
@@ -78,17 +89,24 @@ class CandidateStorage(ReplayBuffer):
         self.item_space = action_space if isinstance(action_space, EmbeddedDiscrete) else None
         self.n_items = int(self.item_space.n) if self.item_space is not None else 0
         self.store_masks = store_masks
-        # Taken action, the candidates' items, candidates, mask
-        self.widths = [
-            1 if self.n_items else self.candidate_dim,
-            n_candidates if self.n_items else 0,
-            n_candidates * self.candidate_dim,
-            -(-self.n_items // MASK_BITS) if store_masks else 0,
-        ]
+        self.has_memory = has_memory
         # The items' scaled embeddings, once they are needed
         self._embeddings: np.ndarray | None = None
         stored = spaces.Box(-np.inf, np.inf, (sum(self.widths),), np.float32)
         super().__init__(buffer_size, observation_space, stored, *args, **kwargs)
+
+    @property
+    def widths(self) -> list[int]:
+        """The widths of the taken action, the candidates' items, candidates, mask, row and known action."""
+        taken_dim = 1 if self.n_items else self.candidate_dim
+        return [
+            taken_dim,
+            self.n_candidates if self.n_items else 0,
+            self.n_candidates * self.candidate_dim,
+            -(-self.n_items // MASK_BITS) if self.store_masks else 0,
+            1 if self.has_memory else 0,
+            taken_dim if self.has_memory else 0,
+        ]
 
     @staticmethod
     def pack(*parts: np.ndarray) -> np.ndarray:
@@ -141,13 +159,17 @@ class CandidateStorage(ReplayBuffer):
         :raises ValueError: if the actions have the wrong shape or are beyond [-1, 1], an item is unknown, a mask is missing
             or wrong, or an observation, a reward or an action is not finite
         """
-        if np.size(action) != self.n_envs * self.action_dim:
+        # This method adds the row and the known action
+        if np.size(action) != self.n_envs * sum(self.widths[:4]):
             moment = f"position {self.pos} of the buffer"
             for name, value in (("obs", obs), ("next_obs", next_obs), ("reward", reward), ("action", action)):
                 check_finite(name, value, moment)
             action = self._with_candidates(np.asarray(action))
             if self.store_masks:
                 action = self.pack_masks(action, self._next_masks(done, infos))
+        if self.has_memory:
+            rows = (self.pos * self.n_envs + np.arange(self.n_envs, dtype=np.int32)).view(np.float32)
+            action = np.concatenate([action, rows[:, None], action[:, : self.widths[0]]], axis=1)
         super().add(obs, next_obs, action, reward, done, infos)
 
     def _with_candidates(self, action: np.ndarray) -> np.ndarray:
@@ -225,6 +247,28 @@ class CandidateStorage(ReplayBuffer):
             return np.ones(self.n_items, dtype=bool)
         return allowed
 
+    @property
+    def known_actions(self) -> np.ndarray:
+        """The known actions by row: scaled to [-1, 1], (rows, action_dim), or items as numbers, (rows, 1)."""
+        return self.actions.reshape(-1, self.action_dim)[:, self.action_dim - self.widths[5] :]
+
+    def recall(self, rows: th.Tensor) -> th.Tensor:
+        """
+        :param rows: Rows of transitions, (batch,)
+        :return: Their known actions, scaled to [-1, 1], (batch, action_dim), or items, (batch,)
+        """
+        known = self.to_torch(self.known_actions[rows.cpu().numpy()])
+        return known.squeeze(1).long() if self.n_items else known
+
+    def remember(self, rows: th.Tensor, actions: th.Tensor) -> None:
+        """
+        Replace known actions. Of a row that occurs more than once, one of its actions is kept.
+
+        :param rows: Rows of transitions, (batch,)
+        :param actions: Their new known actions, scaled to [-1, 1], (batch, action_dim), or items, (batch,)
+        """
+        self.known_actions[rows.cpu().numpy()] = actions.view(len(rows), -1).cpu().numpy()
+
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_embeddings": None}  # type: ignore[dict-item]
 
@@ -235,7 +279,7 @@ class CandidateStorage(ReplayBuffer):
         :return: The transitions, each with its candidates
         """
         samples = super().sample(batch_size, env=env)
-        actions, items, candidates, mask_words = samples.actions.split(self.widths, dim=1)
+        actions, items, candidates, mask_words, row_bits, _ = samples.actions.split(self.widths, dim=1)
         return CandidateReplayBufferSamples(
             observations=samples.observations,
             actions=actions.long() if self.n_items else actions,
@@ -245,6 +289,7 @@ class CandidateStorage(ReplayBuffer):
             candidates=candidates.unflatten(1, (self.n_candidates, self.candidate_dim)),
             candidate_items=items.long() if self.n_items else None,
             next_action_masks=self._unpack_masks(mask_words) if self.store_masks else None,
+            rows=row_bits.contiguous().view(th.int32).squeeze(1).long() if self.has_memory else None,
             discounts=samples.discounts,
         )
 

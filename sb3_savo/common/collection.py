@@ -72,6 +72,11 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         return False
 
     @property
+    def has_memory(self) -> bool:
+        """Whether the algorithm searches for better actions of stored transitions, which the replay buffer has to keep."""
+        return False
+
+    @property
     def has_masks(self) -> bool:
         """Whether the environment says which items are allowed."""
         return isinstance(self.action_space, EmbeddedDiscrete) and self.env is not None and is_masking_supported(self.env)
@@ -96,7 +101,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         if self.stores_candidates or self.has_masks:
             buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
             if issubclass(buffer_class, CandidateStorage):
-                buffer_kwargs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, **buffer_kwargs}
+                needs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, "has_memory": self.has_memory}
+                buffer_kwargs = {**needs, **buffer_kwargs}
         return buffer_class(
             self.buffer_size,
             self.observation_space,

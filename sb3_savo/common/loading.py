@@ -1,10 +1,8 @@
 """Loading a model from a zip: what was read passes the checks of the constructor, and errors name the file."""
 
 import inspect
-import pickle
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch as th
@@ -12,46 +10,51 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr, recursive_setattr
+from stable_baselines3.common.save_util import recursive_getattr, recursive_setattr
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete, describe_difference, proposal_space
-from sb3_savo.arguments import InheritedArguments, check_names
+from sb3_savo.arguments import InheritedArguments, check_flag, check_integer, check_names, check_type
 from sb3_savo.common.buffers import CandidateStorage
+from sb3_savo.files.errors import FileError
+from sb3_savo.files.models import read_model
 
 # Arguments of ``load`` itself, or of nothing that it could change
 NOT_CHANGED_BY_LOAD = {"policy", "env", "device", "_init_setup_model"}
 # SB3 keeps it under another name than its argument's
+# No machine has time for more environments
+MAX_ENVS = 2**16
 SAVED_AS = {"stats_window_size": "_stats_window_size"}
 
-DAMAGED = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
+# What ``_setup_model`` and ``learn`` add to the attributes that the constructor makes
+ADDED_LATER = {
+    "observation_space",
+    "action_space",
+    "action_dim",
+    "n_envs",
+    "learned_with_masks",
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+}
+# Attributes that are no arguments, and what they must be
+COUNTS = ("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_n_updates", "_episode_num")
 
 
 def read_zip(
-    path: Any, device: th.device | str, custom_objects: dict[str, Any] | None, print_system_info: bool
+    path: Any, custom_objects: dict[str, Any] | None, allow_pickle: bool
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
     """
     :param path: See SB3's ``load``, as for the others
-    :param device: Where to put the tensors
     :param custom_objects: Objects that replace those in the zip
-    :param print_system_info: Whether to print where it was saved
+    :param allow_pickle: Whether the zip may execute code
     :return: The attributes of the saved model, the states of its networks and optimizers, and its other tensors
     :raises FileNotFoundError: if there is no such file
-    :raises ValueError: if the file is damaged or holds no model
+    :raises ValueError: if the file is damaged, would execute code, or holds no model
     """
-    try:
-        data, states, variables = load_from_zip_file(
-            path, device=device, custom_objects=custom_objects, print_system_info=print_system_info
-        )
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except DAMAGED as error:
-        raise ValueError(
-            f"path={str(path)!r} is damaged or cut off, or no zip that save() wrote. It must be a complete copy of such a "
-            f"file: {type(error).__name__}: {error}"
-        ) from error
+    data, states, variables = read_model(path, custom_objects, allow_pickle)
     missing = [name for name in ("policy_class", "observation_space", "action_space") if name not in (data or {})]
     if data is None or missing or not states:
-        raise ValueError(
+        raise FileError(
             f"path={str(path)!r} holds no model: {', '.join(missing) or 'its weights'} are missing. The file is cut off, or "
             "no zip that save() wrote. It must be a complete copy of such a file."
         )
@@ -61,6 +64,38 @@ def read_zip(
 def algorithm_name(cls: type) -> str:
     """:return: The name of the algorithm of ours that a class is or derives from; a zip holds it as ``algorithm_name``"""
     return next(base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "sb3_savo")
+
+
+def check_known(data: Mapping[str, Any], known: Collection[str]) -> None:
+    """
+    :param data: The attributes in a zip
+    :param known: Names of those that a model has
+    :raises ValueError: if one is unknown
+    """
+    for name in data:
+        if name not in known:
+            raise FileError(
+                f"the zip holds the attribute {name!r}, which no such model has. If you added it, load by allow_pickle=True, "
+                "and save by exclude=[…] next time."
+            )
+
+
+def check_attributes(data: Mapping[str, Any]) -> None:
+    """
+    :param data: The attributes in a zip
+    :raises TypeError: if an attribute that is no argument has the wrong type
+    :raises ValueError: if it is out of its range
+    """
+    for name in COUNTS:
+        if name in data:
+            check_integer(name, data[name], low=0)
+    if "n_envs" in data:
+        check_integer("n_envs", data["n_envs"], low=1, high=MAX_ENVS)
+    for name in ("ep_info_buffer", "ep_success_buffer"):
+        check_type(name, data.get(name), (deque, type(None)), "a deque, or None")
+    for name in ("use_sde", "use_sde_at_warmup", "learned_with_masks", "_custom_logger"):
+        if name in data:
+            check_flag(name, data[name])
 
 
 def check_settings(cls: type[InheritedArguments], settings: Mapping[str, Any]) -> None:
@@ -131,7 +166,7 @@ def restore(model: BaseAlgorithm, states: dict[str, Any], variables: dict[str, A
             check_optimizer_state(name, part)
     for name, value in (variables or {}).items():
         if value is not None:
-            recursive_setattr(model, f"{name}.data", value.data)
+            recursive_setattr(model, f"{name}.data", value.data.to(model.device))
 
 
 def check_optimizer_state(name: str, optimizer: th.optim.Optimizer) -> None:
@@ -149,13 +184,14 @@ def check_optimizer_state(name: str, optimizer: th.optim.Optimizer) -> None:
                 )
 
 
-def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candidates: int) -> None:
+def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candidates: int, has_memory: bool) -> None:
     """
     :param buffer: A replay buffer that was read
     :param model: The model that is to learn from it
     :param n_candidates: Number of candidates that its policy proposes
-    :raises ValueError: if it was filled in another environment or in another number of environments, or by a policy with
-        another number of candidates
+    :param has_memory: Whether the model searches for better actions, which the buffer has to keep
+    :raises ValueError: if it was filled in another environment or in another number of environments, by a policy with
+        another number of candidates, or without the memory that the model needs
     """
     if buffer.n_envs != model.n_envs:
         raise ValueError(
@@ -185,4 +221,9 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
     if buffer.n_candidates != n_candidates:
         raise ValueError(
             f"the replay buffer holds {buffer.n_candidates} candidates per transition, but the policy proposes {n_candidates}."
+        )
+    if has_memory and not getattr(buffer, "has_memory", False):
+        raise ValueError(
+            "the replay buffer has no memory of known actions, which surrogate='memory' needs: it must be one that a model "
+            "with surrogate='memory' has filled."
         )

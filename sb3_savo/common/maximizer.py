@@ -5,7 +5,7 @@ import io
 import math
 import pathlib
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch as th
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from sb3_savo.acceleration import has_bfloat16_hardware, keep_freed_memory
 from sb3_savo.actions.nearest import ApproximateNearestItems, Nearest
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
-from sb3_savo.arguments import Check, InheritedArguments, check_choice, check_device
+from sb3_savo.arguments import Check, InheritedArguments, check_choice, check_device, check_flag
 from sb3_savo.common.arguments import ARGUMENT_CHECKS, SearchRange
 from sb3_savo.common.before_learning import (
     check_evaluation,
@@ -34,9 +34,10 @@ from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, draws_i
 from sb3_savo.common.collection import CollectingAlgorithm
 from sb3_savo.common.environments import check_env, check_spaces_match, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
-from sb3_savo.common.loading import algorithm_name, check_changes, check_replay_buffer, check_settings, read_zip, restore
+from sb3_savo.common.loading import algorithm_name, check_replay_buffer
 from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.saving import load_model, load_replay_buffer, save_model, save_replay_buffer
 from sb3_savo.common.updater import Precision, Updater
 from sb3_savo.networks.critics import CandidateCritic
 
@@ -598,10 +599,12 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
         force_reset: bool = True,
+        allow_pickle: bool = False,
         **kwargs: Any,
     ) -> SelfMaximizerAlgorithm:
         """
-        Load the model from a zip-file. What it holds and what the arguments change passes the checks of the constructor.
+        Load the model from a zip-file. Nothing that the file names is executed. What it holds and what the arguments change
+        passes the checks of the constructor.
 
         :param path: path to the file (or a file-like) where to load the agent from
         :param env: the new environment to run the loaded model on (can be None if you only need prediction)
@@ -610,44 +613,71 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             env.action_space}`` lets a model act on other items than those of its training.
         :param print_system_info: Whether to print system info from the saved model and the current system info
         :param force_reset: Force call to ``reset()`` before training to avoid unexpected behavior.
+        :param allow_pickle: Whether the file may execute code, as with SB3's ``load``. Needed for functions and classes of
+            your own that were defined in the program itself; only for files of people you trust
         :param kwargs: Arguments of the constructor to change
         :return: new model instance with loaded parameters
         :raises FileNotFoundError: if there is no such file
         :raises TypeError: if an argument is unknown or of the wrong type, or another algorithm saved the file
         :raises ValueError: if an argument is out of its range, the environment's spaces are not the model's, or the file is
-            damaged, incomplete, or of another model
+            damaged, incomplete, would execute code, or of another model
         """
         check_device("device", device)
+        check_flag("allow_pickle", allow_pickle)
         if print_system_info:
             get_system_info()
-        data, states, variables = read_zip(path, device, custom_objects, print_system_info)
-        changes = check_changes(cls, kwargs, data.get("policy_kwargs", {}))
-        try:
-            # A learning rate of 0 is what the RL Zoo gives to a model that it only evaluates
-            only_evaluates = (custom_objects or {}).get("learning_rate", 1.0) == 0
-            check_settings(cls, {key: value for key, value in data.items() if not (only_evaluates and key == "learning_rate")})
-            if env is not None:
-                env = cls._wrap_env(make_env(env, data["verbose"]), data["verbose"])
-                check_spaces_match(env, data["observation_space"], data["action_space"], cls.__name__)
-                data["n_envs"] = env.num_envs
-                if force_reset:
-                    data["_last_obs"] = None
-            model = cls(policy=data["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg]
-            model.__dict__.update({**data, **changes})
-            model._setup_model()
-            restore(model, states, variables)
-        except (TypeError, ValueError) as error:
-            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{error} (path={str(path)!r})") from error
-        return model
+        return load_model(cls, path, env, device, custom_objects, force_reset, allow_pickle, kwargs)  # type: ignore[arg-type]
 
-    def load_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
-        previous = self.replay_buffer
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save the model in a zip, which is written aside and then takes the place of a former one: a kill or a full disk leaves
+        that unchanged. SB3 and the RL Zoo can read it.
+
+        :param path: path to the file where the rl agent should be saved
+        :param exclude: name of parameters that should be excluded in addition to the default ones
+        :param include: name of parameters that might be excluded but should be included anyway
+        :raises OSError: if it cannot be written
+        """
+        save_model(self, path, exclude or (), include or ())  # type: ignore[arg-type]
+
+    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
+        """
+        Save the replay buffer as arrays and JSON, without pickle, as :meth:`save` saves the model.
+
+        :param path: Path to the file where the replay buffer should be saved
+        :raises OSError: if it cannot be written
+        :raises TypeError: if it is of a class that holds other things than arrays, numbers and spaces
+        """
+        save_replay_buffer(self, path)  # type: ignore[arg-type]
+
+    def load_replay_buffer(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        truncate_last_traj: bool = True,
+        allow_pickle: bool = False,
+    ) -> None:
+        """
+        Load a replay buffer, of :meth:`save_replay_buffer` or of SB3's algorithms, and execute nothing that the file names.
+
+        :param path: Path to the file
+        :param truncate_last_traj: With ``HerReplayBuffer``, whether the last trajectory counts as finished, so that learning
+            goes on with a new one
+        :param allow_pickle: Whether the file may execute code; only for files of people you trust
+        :raises FileNotFoundError: if there is no such file
+        :raises ValueError: if the file is damaged, would execute code, or is of another environment
+        """
+        check_flag("allow_pickle", allow_pickle)
+        buffer = load_replay_buffer(self, path, truncate_last_traj, allow_pickle)  # type: ignore[arg-type]
         try:
-            super().load_replay_buffer(path, truncate_last_traj)
-            check_replay_buffer(self.replay_buffer, self, self.n_candidates)  # type: ignore[arg-type]
-        except (AssertionError, ValueError) as error:  # SB3 raises the first
-            self.replay_buffer = previous
+            check_replay_buffer(buffer, self, self.n_candidates, self.has_memory)
+        except ValueError as error:
             raise ValueError(f"{error} (path={str(path)!r})") from error
+        self.replay_buffer = buffer
 
     def _excluded_save_params(self) -> list[str]:
         networks = [*self.policy.learner_names, *self.policy.target_names]

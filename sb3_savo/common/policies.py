@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch as th
@@ -32,7 +32,6 @@ from sb3_savo.arguments import (
     InheritedArguments,
     check_choice,
     check_class,
-    check_device,
     check_flag,
     check_integer,
     check_learning_rate,
@@ -42,6 +41,7 @@ from sb3_savo.arguments import (
 from sb3_savo.common.finite import BROKEN_POLICY, BROKEN_WEIGHTS, check_finite
 from sb3_savo.common.observations import ObservationCheck, check_observation_space
 from sb3_savo.common.update_lock import UpdateLock
+from sb3_savo.files.policies import SavedAlone
 from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
 from sb3_savo.networks.network import Network
@@ -120,7 +120,7 @@ def check_optimizer(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs:
 FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
 
-class MaximizerPolicy(InheritedArguments, BasePolicy):
+class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
     """
     The maximizer μ_M (Eq. 5): candidate actions are proposed, and the critic picks the one with the highest Q.
 
@@ -514,17 +514,6 @@ class MaximizerPolicy(InheritedArguments, BasePolicy):
                 "observation must have at least one item that is allowed."
             )
         return th.as_tensor(masks, device=self.device)
-
-    @classmethod
-    def load(cls, path: str, device: th.device | str = "auto") -> Self:  # type: ignore[override]
-        """
-        :param path: The file that :meth:`save` of the policy wrote
-        :param device: Device to put the policy on; auto: on the GPU if possible
-        :return: The policy
-        :raises ValueError: if there is no such device
-        """
-        check_device("device", device)
-        return super().load(path, device)
 
     def set_training_mode(self, mode: bool) -> None:
         """

@@ -100,7 +100,7 @@ class RestrictedAction(gym.Wrapper, gym.utils.RecordConstructorArgs):
 
     def is_valid(self, actions: np.ndarray) -> np.ndarray:
         """
-        :param actions: One action or an array of actions, in the units of the action space, (..., *shape of an action)
+        :param actions: One action or an array of actions, in the units of the action space, (..., shape of an action)
         :return: Whether each action is valid, (...)
         """
         actions = np.asarray(actions, dtype=float)

@@ -5,16 +5,16 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
 from sb3_savo.arguments import InheritedArguments
+from sb3_savo.files.policies import SavedAlone
 from sb3_savo.networks.parameter_vector import ParameterVector
 
 
-class Network(InheritedArguments, BaseModel):
+class Network(InheritedArguments, SavedAlone):
     """
     A network on the features of an observation.
 

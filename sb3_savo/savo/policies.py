@@ -15,7 +15,7 @@ from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Pool, Summarizer
 from sb3_savo.savo.surrogates import Surrogates
 
-Surrogate = Literal["approximate", "exact", "hybrid", None]
+Surrogate = Literal["memory", "approximate", "exact", "hybrid", None]
 LEARNED_SURROGATES = ("approximate", "hybrid")
 
 # Of the arguments that a policy and its algorithm share
@@ -102,7 +102,7 @@ class SAVOPolicy(ChainPolicy):
     :param observation_space: Observation space
     :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
     :param lr_schedule: Learning rate schedule (could be constant)
-    :param surrogate: ``approximate``, ``exact``, ``hybrid`` or None; see :class:`SAVO`
+    :param surrogate: ``memory``, ``approximate``, ``exact``, ``hybrid`` or None; see :class:`SAVO`
     :param kwargs: The arguments of :class:`ChainPolicy`, :class:`ActorPolicy` and :class:`MaximizerPolicy`. Surrogates are as
         large as critics (``net_arch``), and share the features extractor if critics do (``share_features_extractor``).
     """
@@ -117,7 +117,7 @@ class SAVOPolicy(ChainPolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
-        surrogate: Surrogate = "approximate",
+        surrogate: Surrogate = "memory",
         **kwargs: Any,
     ):
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)

@@ -6,15 +6,17 @@ from typing import Any, ClassVar, Unpack
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
 from sb3_savo.arguments import Check, check_choice, check_number
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
-from sb3_savo.common.buffers import Batch
+from sb3_savo.common.buffers import Batch, CandidateStorage
 from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Summarizer
 from sb3_savo.networks.stacked import Init
+from sb3_savo.savo.memory import Known, make_item_pool, make_pool, slope_to_known
 from sb3_savo.savo.policies import (
     CHAIN_CHECKS,
     LEARNED_SURROGATES,
@@ -42,9 +44,11 @@ class SAVO(MaximizerAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: Learning rate, above 0, or a function of the current progress remaining (from 1 to 0)
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
-    :param surrogate: The objective of the later actors. ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9).
-        ``"exact"``: Ψ_i, which is flat below the anchors (Eq. 7; the paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is
-        above the anchors, and Ψ̂_i where it is flat; the best in ``benchmarks.landscapes``. None: Q, like the first actor.
+    :param surrogate: The objective of the later actors. ``"memory"``: Ψ_i, which is flat below the anchors (Eq. 7), and where
+        it is flat, the way to the nearest better action that a search at the stored transitions has found (see
+        :meth:`search`). ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9), as in the paper. ``"exact"``: Ψ_i alone (the
+        paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is above the anchors, and Ψ̂_i where it is flat. None: Q, like
+        the first actor.
     :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
     :param modulation: How the summary enters a network (§13.4): ``"film"``, or ``"mlp"`` for concatenation to its input
     :param condition_on_previous: Whether actors and surrogates see the earlier actions (False: "- Previous Actions")
@@ -83,7 +87,7 @@ class SAVO(MaximizerAlgorithm):
         learning_rate: float | Schedule = 3e-4,
         *,
         n_actors: int = 3,
-        surrogate: Surrogate = "approximate",
+        surrogate: Surrogate = "memory",
         summarizer: Summarizer = "deepset",
         modulation: Modulation = "film",
         condition_on_previous: bool = True,
@@ -116,7 +120,17 @@ class SAVO(MaximizerAlgorithm):
 
     @property
     def stores_candidates(self) -> bool:
-        return super().stores_candidates or (self.surrogate in LEARNED_SURROGATES and self.n_actors > 1)
+        return super().stores_candidates or (self.surrogate in LEARNED_SURROGATES and self.n_actors > 1) or self.has_memory
+
+    @property
+    def has_memory(self) -> bool:
+        return self.surrogate == "memory" and self.n_actors > 1
+
+    @property
+    def memory(self) -> CandidateStorage:
+        """The replay buffer, where it keeps the known actions."""
+        assert isinstance(self.replay_buffer, CandidateStorage)
+        return self.replay_buffer
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         # Sample N transitions (s, a, {â_i}, r, s') from B
@@ -133,8 +147,10 @@ class SAVO(MaximizerAlgorithm):
 
             # Delayed policy updates
             if self.policy_is_due:
+                # Find better actions than the actors propose, and keep the best in B
+                known = (self.search(batch),) if self.has_memory else ()
                 # Update actor μ with Eq. 3 and actors ν_i with Eq. 9
-                self.updater.step("actor", self.actor_loss, batch)
+                self.updater.step("actor", self.actor_loss, batch, *known)
                 self.updater.sync_targets(self.tau)
 
     def surrogate_loss(self, batch: Batch) -> LossAndMetrics:
@@ -158,12 +174,46 @@ class SAVO(MaximizerAlgorithm):
         psi = self.surrogates(batch.observations, anchors, th.stack([taken.expand_as(proposed), proposed], dim=2))
         return F.mse_loss(psi, targets), {}
 
-    def actor_loss(self, batch: Batch) -> LossAndMetrics:
+    @record_function("search")
+    @th.no_grad()
+    def search(self, batch: Batch) -> Known:
+        """
+        Evaluate a few actions at the states of a batch: the actors' proposals, the known action of each transition, those of
+        other transitions, some near it and some random ones. The best of them is the known action from now on. A buffer of the
+        user's own keeps no known actions: there the taken action stands for the known one.
+
+        :param batch: Transitions
+        :return: What was evaluated, without the proposals
+        """
+        items, rows = self.policy.items, getattr(batch, "rows", None)
+        if rows is not None:
+            known = self.memory.recall(rows)
+        else:
+            known = batch.actions if items is None else items.nearest(batch.actions.unsqueeze(1)).flatten()
+        proposals, proposed_items = self.policy.snap(self.actor(batch.observations))
+        if items is None:
+            pool = make_pool(known)
+            choices = actions = th.cat([pool, proposals], dim=1)
+        else:
+            assert proposed_items is not None
+            pool = make_item_pool(known, batch, items.n_items)
+            # Which items are allowed in this state is not stored, so with masks no proposal becomes known
+            has_masks = getattr(batch, "next_action_masks", None) is not None
+            choices = pool if has_masks else th.cat([pool, proposed_items], dim=1)
+            actions = items.embed(choices)
+        q_values = self.min_q_values(batch.observations, actions)
+        if rows is not None:
+            best = q_values.argmax(dim=1)
+            self.memory.remember(rows, choices[th.arange(len(best)), best])
+        return Known(actions[:, : pool.shape[1]], q_values[:, : pool.shape[1]])
+
+    def actor_loss(self, batch: Batch, known: Known | None = None) -> LossAndMetrics:
         """
         Minus the first actor's Q (Eq. 3) and minus the later actors' surrogates (Eq. 9), averaged over states. Every actor
         has a gradient through its own action only: the anchors are constants.
 
         :param batch: Transitions, of which the observations are used
+        :param known: With a memory, the result of :meth:`search`
         :return: A scalar, and the share of actor outputs in the flat part of tanh
         """
         obs = batch.observations
@@ -173,17 +223,18 @@ class SAVO(MaximizerAlgorithm):
             objectives = self.policy.actor_objective(obs, proposals)
         else:
             q_values = self.policy.actor_objective(obs, proposals[:, :1])
-            objectives = th.cat([q_values, self.surrogate_values(obs, anchors, proposals)], dim=1)
+            objectives = th.cat([q_values, self.surrogate_values(obs, anchors, proposals, known)], dim=1)
         loss = -objectives.mean(dim=0).sum()
         if self.saturation_penalty > 0 and self.n_actors > 1:
             loss = loss + self.saturation_penalty * saturation(pre_activations[:, 1:])
         return loss, {"saturated_share": (pre_activations.abs() > TANH_LINEAR_RANGE).float().mean()}
 
-    def surrogate_values(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor) -> th.Tensor:
+    def surrogate_values(self, obs: Any, anchors: th.Tensor, proposals: th.Tensor, known: Known | None = None) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
         :param anchors: All actors' proposals as constants, (batch, n_actors, action_dim)
         :param proposals: The proposals with their gradients, (batch, n_actors, action_dim)
+        :param known: With a memory, the result of :meth:`search`
         :return: Each later actor's objective at its proposal, (batch, n_actors - 1)
         """
         if self.surrogates is not None:
@@ -197,8 +248,14 @@ class SAVO(MaximizerAlgorithm):
         else:
             q_values = (self.min_q_values if self.smooth_critic is None else self.policy.actor_objective)(obs, proposals)
             thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
-        flat = thresholds if self.surrogate == "exact" else learned
-        return th.where(q_values[:, 1:] > thresholds, q_values[:, 1:], flat)
+        q_values = q_values[:, 1:]
+        if self.surrogate == "hybrid":
+            flat = learned
+        elif known is None:
+            flat = thresholds
+        else:
+            flat = thresholds + slope_to_known(proposals[:, 1:], th.maximum(thresholds, q_values.detach()), known)
+        return th.where(q_values > thresholds, q_values, flat)
 
 
 def anchor_thresholds(q_candidates: th.Tensor) -> th.Tensor:

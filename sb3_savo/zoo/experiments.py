@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
@@ -25,10 +26,13 @@ class OurExperiments(Base):
     n_items: int | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
-        # Our hyperparameters, unless the user names a file
+        # Our hyperparameters, unless the user names another file; "--conf-file savo-paper.yml" is one of ours
         call = inspect.signature(super().__init__).bind(*args, **kwargs)
-        if call.arguments["algo"] in ALGORITHMS and not call.arguments.get("config"):
-            call.arguments["config"] = str(hyperparams_file(call.arguments["algo"]))
+        if call.arguments["algo"] in ALGORITHMS:
+            config = call.arguments.get("config") or f"{call.arguments['algo']}.yml"
+            ours = hyperparams_file(config.removesuffix(".yml"))
+            if ours.is_file() and not Path(config).is_file():
+                call.arguments["config"] = str(ours)
         super().__init__(*call.args, **call.kwargs)
         # With ``--vec-env subproc``, workers that cannot fail in silence
         if self.is_ours and self.vec_env_class is SubprocVecEnv:

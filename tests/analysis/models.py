@@ -28,6 +28,8 @@ def untrained(action_dim=2, algorithm=SAVO, env=None, **kwargs):
     """:return: A model of a landscape, whose weights are spread out"""
     th.manual_seed(0)
     env = env or gym.make("LandscapePeaks2D-v0", action_dim=action_dim)
+    if algorithm is SAVO:
+        kwargs = {"surrogate": "approximate", **kwargs}  # so that there are learned surrogates to look at
     model = algorithm("MlpPolicy", env, **{**SMALL, **kwargs})
     spread_out(model)
     return model

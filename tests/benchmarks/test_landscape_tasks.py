@@ -43,7 +43,7 @@ def changed(network, before):
         ("Peaks2D", "savo_1_actor", {"actor"}),
         ("Peaks2D", "savo_hybrid", {"actor", "surrogates"}),
         ("Peaks2D", "greedyac", {"actor", "proposal"}),
-        ("Items", "savo", {"actor", "surrogates", "smooth_critic"}),
+        ("Items", "savo_approximate", {"actor", "surrogates", "smooth_critic"}),
         ("Items", "cem", {"smooth_critic"}),
     ],
 )

@@ -32,7 +32,7 @@ class RecSim(gym.Env):
     ``user_model="budget"``, the authors' dynamics:
 
     - P(click) = s / (s + 2), with s = softplus(d) and d = ⟨u, e⟩, minus 1.5 if that is negative.
-    - A click moves u by ± α ⊙ (e - u), plus with probability sigmoid(⟨u, e⟩), clipped to [-1, 1]; α is |u|, min-max scaled
+    - A click moves u by ± α ⊙ (e - u), plus with probability sigmoid(⟨u, e⟩), clipped to [-1, 1]; α is ``|u|``, min-max scaled
       to [0, 1] over its dimensions.
     - The user starts with a budget of 20, and leaves when it is used up. A click costs 4, or the rest of the budget if that is
       less, and gives back 4 α q. Here q is the item's quality, whose mean depends on the category and is from -3 to 3, and α
@@ -41,7 +41,7 @@ class RecSim(gym.Env):
     ``user_model="softmax"``, the paper's text:
 
     - P(click) is the softmax of ⟨u, e⟩ against 3, the score of a skip.
-    - A click moves u by ± 0.3 (1 - |u|) ⊙ (e - u), plus with probability (⟨u, e⟩ + 1) / 2, clipped to [0, 1].
+    - A click moves u by ± 0.3 (1 - ``|u|``) ⊙ (e - u), plus with probability (⟨u, e⟩ + 1) / 2, clipped to [0, 1].
     - The user never leaves.
 
     :param n_items: Number of items, at least 2

@@ -1,0 +1,183 @@
+"""
+Write the tables of the README and of the documentation from stored results.
+
+    python -m benchmarks.publish            # or make tables
+    python -m benchmarks.publish --check    # writes nothing, and fails if a table is out of date
+
+A document has a pair of lines for each table, ``<!-- table NAME -->`` and ``<!-- end -->``. What is between them is written by
+this command, from the CSV files in ``benchmarks/results`` and ``benchmarks/reports``.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.words import markdown, number, with_interval
+
+ROOT = Path(__file__).parent.parent
+REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
+TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def scores(path: Path) -> pd.DataFrame:
+    """
+    :param path: A report's table of final scores
+    :return: Columns ``task``, ``method``, ``seeds``, and ``final`` and ``whole`` as texts with their intervals
+    """
+    table = pd.read_csv(path)
+    for name in ("final", "whole"):
+        table[name] = [with_interval(*row) for row in table[[name, f"{name}_low", f"{name}_high"]].to_numpy()]
+    return table
+
+
+def code(names: pd.Series) -> list[str]:
+    """:return: Names in the type of code"""
+    return [f"`{name}`" for name in names]
+
+
+def breakthroughs() -> pd.DataFrame:
+    table = pd.read_csv(REPORTS / "breakthrough" / "breakthroughs.csv")
+    table = table[table.seeds >= 5]
+    return pd.DataFrame(
+        {
+            "method": code(table.method),
+            "seeds": table.seeds,
+            "broke through": table.broke_through,
+            "median step": [f"{step:,.0f}" for step in table.median_step],
+        }
+    )
+
+
+def discrete() -> pd.DataFrame:
+    table = scores(REPORTS / "discrete" / "scores.csv")
+    return pd.DataFrame(
+        {
+            "task": code(table.task),
+            "method": code(table.method),
+            "last tenth of the evaluations": table.final,
+            "all evaluations": table.whole,
+        }
+    )
+
+
+def landscapes(group: str) -> pd.DataFrame:
+    """
+    :param group: Name of a group of the report on landscapes
+    :return: One row per method, one column per task
+    """
+    table = scores(REPORTS / "landscapes" / f"{group}-scores.csv")
+    table = table[table.seeds >= 5]
+    wide = table.pivot(index="method", columns="task", values="final").reindex(table.method.unique())
+    wide = wide.dropna().reset_index()
+    return wide.assign(method=code(wide.method))
+
+
+def speed(name: str) -> pd.DataFrame:
+    """:return: A table that ``benchmarks.speed`` has stored"""
+    return pd.read_csv(RESULTS / "speed" / f"{name}-2.csv", comment="#")
+
+
+def speed_update() -> pd.DataFrame:
+    table = speed("update").dropna(subset="n_actors")
+    kinds = {
+        "eager": ("False", "highest"),
+        "compiled": ("True", "highest"),
+        'compiled, `precision="medium"`': ("True", "medium"),
+    }
+    rows = []
+    for kind, (is_compiled, precision) in kinds.items():
+        row = {"gradient step": kind}
+        for shapes in ("Hopper", "RecSim"):
+            found = table[
+                (table.shapes == shapes) & (table.compile.astype(str) == is_compiled) & (table.precision == precision)
+            ]
+            for n_actors, ratio in zip(found.n_actors.astype(int), found.ratio, strict=True):
+                row[f"{shapes}, {'1 actor' if n_actors == 1 else f'{n_actors} actors'}"] = f"{ratio:.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def speed_parts() -> pd.DataFrame:
+    acting, collection, training, memory = map(speed, ("acting", "collection", "training", "memory"))
+    parts = [
+        ("`predict`, 1 observation", acting[acting.n_envs == 1], "SAVO {}"),
+        ("`predict`, 16 observations", acting[acting.n_envs == 16], "SAVO {}"),
+        ("collection, 1 environment", collection[collection.n_envs == 1], "SAVO {} highest"),
+        ("collection, 16 environments", collection[collection.n_envs == 16], "SAVO {} highest"),
+        ("step and gradient step, compiled", training, "SAVO {} highest"),
+        ('step and gradient step, compiled, `precision="medium"`', training, "SAVO {} medium"),
+        ("peak memory, eager", memory, "SAVO {}"),
+        ("peak memory, compiled", memory, "SAVO {} compiled"),
+    ]
+    rows = []
+    for part, table, name in parts:
+        ratios = table.set_index("what").ratio
+        row = {"part": part}
+        for n_actors in (1, 3, 10):
+            key = name.format(n_actors)
+            row["1 actor" if n_actors == 1 else f"{n_actors} actors"] = f"{ratios[key]:.2f}" if key in ratios else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def oracles() -> pd.DataFrame:
+    table = pd.read_csv(RESULTS / "oracles.csv")
+    return pd.DataFrame(
+        {
+            "environment": code(table.env),
+            "policy": table.policy,
+            "mean return": [
+                f"{mean:.2f} ±{error:.2f}" for mean, error in zip(table.mean_return, table.standard_error, strict=True)
+            ],
+            "mean length": table.mean_length.map(number),
+            "solved": table.solved.map(number),
+        }
+    )
+
+
+TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+    "breakthroughs": breakthroughs,
+    "discrete": discrete,
+    "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
+    "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
+    "oracles": oracles,
+    "speed_parts": speed_parts,
+    "speed_update": speed_update,
+}
+
+
+def documents() -> list[Path]:
+    """:return: The files that may hold tables"""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """
+    :param text: The text of a document
+    :return: The same with its tables as the stored results have them
+    """
+    return TABLE.sub(lambda match: f"{match[1]}\n{markdown(TABLES[match[2]]())}\n\n{match[3]}", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a table is out of date")
+    args = parser.parse_args()
+    outdated = []
+    for path in documents():
+        text = path.read_text()
+        if filled(text) != text:
+            outdated.append(str(path.relative_to(ROOT)))
+            if not args.check:
+                path.write_text(filled(text))
+    if args.check and outdated:
+        sys.exit(f"Out of date: {', '.join(outdated)}. Run python -m benchmarks.publish (make tables).")
+    print(f"Written: {', '.join(outdated)}" if outdated else "All tables are up to date.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""
+The search memory: better actions than the actors propose, found by a little search at every visit of a stored transition.
+
+A landscape with many hills has no gradient that leads from one hill to a higher one. Search finds the higher hill, but takes
+hundreds of evaluations per state. The memory spreads them over the many visits that a transition gets: each visit evaluates a
+small pool, and the replay buffer keeps the best action of it for the next visit. The known actions of other transitions are
+in the pool, since what is good in one state is often good in another: a discovery spreads over all states.
+"""
+
+from typing import NamedTuple
+
+import torch as th
+
+from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples
+
+# Size of the pool, beside the actors' proposals and the known action of the transition itself
+N_OTHERS = 4
+N_NEAR = 2
+N_UNIFORM = 2
+# Standard deviation of the actions near the known one, in an action space scaled to [-1, 1]
+NEAR_STD = 0.1
+
+# What counts as a gain, as a share of |Q|: more than the rounding of float32
+MIN_GAIN = 1e-5
+# Square of the distance below which the slope towards a known action no longer grows
+MIN_SQUARE = 1e-4
+
+
+class Known(NamedTuple):
+    """
+    Actions that search knows of, which may be better than the actors' own.
+
+    :param actions: In [-1, 1], (batch, n, action_dim)
+    :param q_values: min(Q, Q_2) there, (batch, n)
+    """
+
+    actions: th.Tensor
+    q_values: th.Tensor
+
+
+def others(known: th.Tensor, n: int) -> th.Tensor:
+    """
+    :param known: The known action of every transition of a batch, (batch, ...)
+    :param n: How many
+    :return: Those of n other transitions of the batch, which was drawn at random, (batch, n, ...)
+    """
+    return th.stack([known.roll(i + 1, dims=0) for i in range(n)], dim=1)
+
+
+def make_pool(known: th.Tensor) -> th.Tensor:
+    """
+    :param known: The known action of every transition of a batch, in [-1, 1], (batch, action_dim)
+    :return: The actions to evaluate beside the proposals: the known action first, known actions of other transitions, actions
+        near the known one, and uniformly random ones; (batch, 1 + N_OTHERS + N_NEAR + N_UNIFORM, action_dim)
+    """
+    own = known.unsqueeze(1)
+    near = own + NEAR_STD * th.randn(len(known), N_NEAR, known.shape[1], device=known.device)
+    uniform = th.rand(len(known), N_UNIFORM, known.shape[1], device=known.device) * 2 - 1
+    return th.cat([own, others(known, N_OTHERS), near.clamp(-1, 1), uniform], dim=1)
+
+
+def make_item_pool(known: th.Tensor, batch: Batch, n_items: int) -> th.Tensor:
+    """
+    :param known: The known item of every transition of a batch, (batch,)
+    :param batch: The transitions
+    :param n_items: Number of all items
+    :return: The items to evaluate beside the proposals: the known one first, then the candidates at the time of the
+        transition, then known items of other transitions and uniformly random ones, (batch, n). With action masks only the
+        first two, which were allowed in this state.
+    """
+    pool = known.unsqueeze(1)
+    if isinstance(batch, CandidateReplayBufferSamples) and batch.candidate_items is not None:
+        pool = th.cat([pool, batch.candidate_items], dim=1)
+        if batch.next_action_masks is not None:
+            return pool
+    uniform = th.randint(n_items, (len(known), N_UNIFORM), device=known.device)
+    return th.cat([pool, others(known, N_OTHERS), uniform], dim=1)
+
+
+def slope_to_known(proposals: th.Tensor, levels: th.Tensor, known: Known) -> th.Tensor:
+    """
+    What an actor ascends where its surrogate is flat: a paraboloid whose top is the nearest known action b that is better than
+    all that the actor has, at the distance d = |a - b| of its present proposal. It is as high as the gain of Q, so that it is
+    as steep as Q itself is on average between the proposal and b. Of several better actions the nearest is taken, since the
+    best ones of neighboring states lie on different hills, and an actor would learn their mean.
+
+    :param proposals: With their gradients, (batch, n, action_dim)
+    :param levels: The values to exceed, max(τ_i, Q(s, ν_i)), as constants, (batch, n)
+    :param known: The known actions
+    :return: Values without a meaning of their own, whose gradients lead to the known actions; constant 0 where none is better;
+        (batch, n)
+    """
+    gains = known.q_values.unsqueeze(1) - levels.unsqueeze(2)  # (batch, n, n_known)
+    is_better = gains > MIN_GAIN * known.q_values.abs().unsqueeze(1)
+    squares = (proposals.detach().unsqueeze(2) - known.actions.unsqueeze(1)).square().sum(dim=3)
+    nearest = squares.masked_fill(~is_better, th.inf).argmin(dim=2, keepdim=True)
+    gain = gains.gather(2, nearest).squeeze(2) * is_better.any(dim=2)
+    square = squares.gather(2, nearest).squeeze(2).clamp(min=MIN_SQUARE)
+    tops = known.actions.gather(1, nearest.expand(-1, -1, proposals.shape[2]))
+    return -gain * (proposals - tops).square().sum(dim=2) / square

@@ -1,0 +1,294 @@
+"""The search memory against a slow reference, one state and one action at a time; what the replay buffers remember."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_savo import SAVO
+from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
+from sb3_savo.savo.memory import MIN_GAIN, MIN_SQUARE, N_NEAR, N_OTHERS, N_UNIFORM, make_item_pool, make_pool
+from tests.models import BATCH, SMALL, make_model, sample
+from tests.reference import propose, q_min
+from tests.test_buffers import BOX, GOALS, ITEMS, VECTOR, Board, Reach
+
+N_POOL = 1 + N_OTHERS + N_NEAR + N_UNIFORM
+KINDS = [ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer]
+
+
+class PlainReplayBuffer(ReplayBuffer):
+    """A user's own buffer, which keeps no known actions."""
+
+
+def memory_model(env="InvertedDoublePendulumRestricted-v5", **kwargs):
+    return make_model(env=env, surrogate="memory", **kwargs)
+
+
+def expected_objective(model, s, actions, known, i):
+    """What actor i ascends at one state, and the gradient of it with respect to its action."""
+    action = actions[i].detach().requires_grad_()
+    q = q_min(model, s, action) if model.smooth_critic is None else model.smooth_critic.q1_forward(s, action)
+    anchors = [model.policy.snap(a[:, None])[0][:, 0] for a in actions[:i]]
+    tau = max(q_min(model, s, a).item() for a in anchors)
+    if q.item() > tau:
+        return q.item(), th.autograd.grad(q.sum(), action)[0]
+    level, nearest = max(tau, q.item()), None
+    for b, q_b in zip(known.actions, known.q_values, strict=True):
+        square = ((b - action[0]) ** 2).sum().item()
+        if q_b.item() - level > MIN_GAIN * abs(q_b.item()) and (nearest is None or square < nearest[0]):
+            nearest = square, b, q_b.item() - level
+    if nearest is None:
+        return tau, th.zeros_like(action)
+    square, b, gain = nearest
+    slope = gain / max(square, MIN_SQUARE)
+    return tau - slope * square, -2 * slope * (action - b).detach()
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_actors": 5}, {"q_smoothing": True}, {"env": "MiningExpedition-v0"}])
+def test_actor_loss_and_its_gradient(settings):
+    """Above τ_i an actor ascends Q (or Q̂); below, it goes to the nearest better known action, or stays."""
+    model = memory_model(**settings)
+    for output in (model.actor.mu.output, model.actor.nu.net.output):
+        output.weight.data *= 0.1  # no proposal at the end of the interval, where two may be the same
+    batch = sample(model)
+    known = model.search(batch)
+    objective, n_led = 0.0, 0
+    proposals = model.actor(batch.observations).detach().requires_grad_()
+    values = model.surrogate_values(batch.observations, proposals.detach(), proposals, known)
+    gradient = th.autograd.grad(values.sum(), proposals)[0]
+    for k in range(BATCH):
+        s = batch.observations[k : k + 1]
+        actions = [a.detach() for a in propose(model.actor, s)]
+        own = type(known)(known.actions[k], known.q_values[k])
+        first = model.critic if model.smooth_critic is None else model.smooth_critic
+        objective += first.q1_forward(s, actions[0]).item()
+        for i in range(1, model.n_actors):
+            value, slope = expected_objective(model, s, actions, own, i)
+            objective += value
+            n_led += bool(slope.abs().sum() > 0)
+            th.testing.assert_close(gradient[k, i], slope[0], rtol=1e-3, atol=1e-3)
+    assert n_led > 0
+    assert (gradient[:, 0] == 0).all()
+    loss = model.actor_loss(batch, known)[0]
+    assert loss.item() == pytest.approx(-objective / BATCH, rel=1e-3, abs=1e-3)
+
+
+def test_what_is_searched():
+    """The known action, known actions of others, near ones and uniform ones, then the proposals; the best is remembered."""
+    model = memory_model()
+    batch = sample(model)
+    before = model.replay_buffer.recall(batch.rows)
+    th.manual_seed(3)
+    known = model.search(batch)
+    th.manual_seed(3)
+    th.testing.assert_close(known.actions, make_pool(before))
+    assert known.actions.shape == (BATCH, N_POOL, 1) and known.q_values.shape == (BATCH, N_POOL)
+    assert known.actions.abs().max() <= 1 and not known.q_values.requires_grad
+    th.testing.assert_close(known.actions[:, 0], before)
+    for k in range(BATCH):
+        for j in range(N_OTHERS):
+            th.testing.assert_close(known.actions[k, 1 + j], before[k - 1 - j])
+        s = batch.observations[k : k + 1]
+        for j in range(N_POOL):
+            th.testing.assert_close(known.q_values[k, j], q_min(model, s, known.actions[k : k + 1, j])[0, 0])
+    after = model.replay_buffer.recall(batch.rows)
+    for k, row in enumerate(batch.rows.tolist()):
+        rows = [m for m, other in enumerate(batch.rows.tolist()) if other == row]
+        best = []
+        for m in rows:
+            s = batch.observations[m : m + 1]
+            choices = [*known.actions[m], *[a[0] for a in propose(model.actor, s)]]
+            best.append(max(choices, key=lambda a, s=s: q_min(model, s, a[None]).item()))
+        assert any(th.allclose(after[k], b, atol=1e-6) for b in best)
+    assert (after != before).any()
+
+
+def test_the_known_action_gets_better():
+    model = memory_model(n_steps=200)
+    batch = sample(model)
+    values = []
+    for _ in range(20):
+        known = model.replay_buffer.recall(batch.rows)
+        values.append(model.min_q_values(batch.observations, known.unsqueeze(1)).mean().item())
+        model.search(batch)
+    assert values == sorted(values) and values[-1] > values[0]
+
+
+def fill(kind, space, has_memory=True, n_envs=2, size=20, n_adds=13, **kwargs):
+    is_goal = kind in (DictReplayBuffer, HerReplayBuffer)
+    observations = GOALS if is_goal else VECTOR
+    if kind is HerReplayBuffer:
+        kwargs["env"] = DummyVecEnv([lambda: Reach(space)] * n_envs)
+    buffer = WITH_CANDIDATES[kind](size, observations, space, n_envs=n_envs, n_candidates=3, has_memory=has_memory, **kwargs)
+    observations.seed(0)
+    rng = np.random.default_rng(0)
+    taken = []
+    for t in range(n_adds):
+        many = [observations.sample() for _ in range(n_envs)]
+        obs = {key: np.stack([o[key] for o in many]) for key in GOALS.spaces} if is_goal else np.stack(many)
+        action = rng.integers(9, size=n_envs) if space is ITEMS else rng.uniform(-1, 1, (n_envs, 2)).astype(np.float32)
+        done = np.full(n_envs, t % 4 == 3)
+        buffer.add(obs, obs, action, np.zeros(n_envs), done, [{} for _ in range(n_envs)])
+        taken.append(action)
+    return buffer, taken
+
+
+@pytest.mark.parametrize("space", [BOX, ITEMS], ids=["box", "items"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_buffer_says_where_a_transition_is_stored(kind, space):
+    """At first the known action is the one taken; what is remembered is recalled, until the row is overwritten."""
+    buffer, taken = fill(kind, space, **({"n_steps": 3, "gamma": 0.9} if kind is NStepReplayBuffer else {}))
+    samples = buffer.sample(64)
+    assert samples.rows.shape == (64,) and samples.rows.dtype == th.long
+    assert len(set(samples.rows.tolist())) > 10
+    sampled = samples.actions.squeeze(1) if space is ITEMS else samples.actions
+    assert th.equal(buffer.recall(samples.rows), sampled)
+    # Row t * n_envs + i holds step t of environment i; the last steps have overwritten the first
+    for t in range(13 - 10, 13):
+        for i in range(2):
+            assert np.allclose(buffer.recall(th.tensor([t % 10 * 2 + i]))[0].numpy(), taken[t][i])
+    rows = th.tensor([3, 8])
+    new = th.tensor([5, 0]) if space is ITEMS else th.tensor([[0.5, -0.25], [0.75, 0.125]])
+    before = buffer.actions.copy()
+    buffer.remember(rows, new)
+    assert th.equal(buffer.recall(rows), new)
+    changed = before != buffer.actions
+    assert changed.any(axis=2).sum() == 2 and not changed[..., : -buffer.widths[-1]].any()
+
+
+def test_a_row_is_exact_in_large_buffers():
+    """float32 counts to 2^24; the row's bits are kept instead of its value."""
+    buffer, _ = fill(ReplayBuffer, BOX)
+    large = np.array([2**24 + 1, 2**31 - 1, 8_388_607], np.int32)
+    buffer.actions[..., buffer.action_dim - 3] = np.resize(large, 20).reshape(10, 2).view(np.float32)
+    assert set(buffer.sample(64).rows.tolist()) == set(large.tolist())
+
+
+def test_without_a_memory_nothing_changes():
+    with_memory, _ = fill(ReplayBuffer, BOX)
+    without, _ = fill(ReplayBuffer, BOX, has_memory=False)
+    assert without.action_dim == with_memory.action_dim - 3
+    assert without.sample(5).rows is None
+
+
+def test_items_of_the_pool():
+    model = memory_model("MiningExpedition-v0")
+    batch = sample(model)
+    known = model.replay_buffer.recall(batch.rows)
+    th.manual_seed(0)
+    pool = make_item_pool(known, batch, model.policy.items.n_items)
+    assert pool.shape == (BATCH, 1 + 3 + N_OTHERS + N_UNIFORM)
+    assert th.equal(pool[:, 0], known) and th.equal(pool[:, 1:4], batch.candidate_items)
+    assert all(pool[k, 4 + j] == known[k - 1 - j] for k in range(BATCH) for j in range(N_OTHERS))
+    assert 0 <= pool.min() and pool.max() < model.policy.items.n_items
+    th.manual_seed(0)
+    found = model.search(batch)
+    th.testing.assert_close(found.actions, model.policy.items.embed(pool))
+    after = model.replay_buffer.recall(batch.rows)
+    proposed = model.policy.snap(model.actor(batch.observations))[1]
+    for k in range(BATCH):
+        s, best = batch.observations[k : k + 1], -np.inf
+        for item in (*pool[k], *proposed[k]):
+            best = max(best, q_min(model, s, model.policy.items.embed(item)[None]).item())
+        same = [m for m in range(BATCH) if batch.rows[m] == batch.rows[k]]
+        if len(same) == 1:
+            assert q_min(model, s, model.policy.items.embed(after[k])[None]).item() == pytest.approx(best, rel=1e-5)
+
+
+def test_masks_keep_the_search_to_what_was_allowed():
+    """Where masks differ from state to state, only items that were allowed at the state itself are known."""
+    model = SAVO("MlpPolicy", Board(), surrogate="memory", **SMALL).learn(300)
+    buffer = model.replay_buffer
+    assert isinstance(buffer, CandidateStorage)
+    size = buffer.size()
+    boards, known = buffer.observations[:size, 0], buffer.known_actions[:size, 0].astype(int)
+    assert all(board[item] == 0 for board, item in zip(boards, known, strict=True))
+    assert (known != buffer.actions[:size, 0, 0].astype(int)).any()
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", "MiningExpedition-v0"])
+def test_a_buffer_of_the_users_own(env):
+    """It keeps no known actions: the taken ones stand for them."""
+    model = SAVO("MlpPolicy", env, surrogate="memory", q_smoothing=False, replay_buffer_class=PlainReplayBuffer, **SMALL)
+    model.learn(80)
+    batch = sample(model)
+    known = model.search(batch)
+    th.testing.assert_close(known.actions[:, 0], batch.actions)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"n_steps": 3},
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+        {"train_freq": 4, "gradient_steps": 4},
+    ],
+)
+def test_learns_with_every_buffer(kwargs):
+    model = SAVO("MlpPolicy", "Pendulum-v1", surrogate="memory", **{**SMALL, **kwargs}).learn(120)
+    buffer = model.replay_buffer
+    n = buffer.size()
+    assert (buffer.known_actions[:n] != buffer.actions[:n, 0, :1]).any()
+
+
+def test_learns_with_her():
+    env = Reach()
+    model = SAVO("MultiInputPolicy", env, surrogate="memory", replay_buffer_class=HerReplayBuffer, **SMALL).learn(120)
+    assert (model.replay_buffer.known_actions[:100] != model.replay_buffer.actions[:100, 0, :2]).any()
+
+
+def test_saved_and_loaded_with_its_memory(tmp_path):
+    model = memory_model()
+    model.save(tmp_path / "model")
+    model.save_replay_buffer(tmp_path / "buffer")
+    loaded = SAVO.load(tmp_path / "model", env=model.get_env())
+    assert loaded.surrogate == "memory" and loaded.surrogates is None
+    loaded.load_replay_buffer(tmp_path / "buffer")
+    np.testing.assert_array_equal(loaded.replay_buffer.known_actions, model.replay_buffer.known_actions)
+    loaded.learn(60, reset_num_timesteps=False)
+
+
+def test_a_buffer_without_memory_is_refused(tmp_path):
+    hybrid = make_model(surrogate="hybrid")
+    hybrid.save_replay_buffer(tmp_path / "buffer")
+    with pytest.raises(ValueError, match="no memory of known actions, which surrogate='memory' needs"):
+        memory_model().load_replay_buffer(tmp_path / "buffer")
+
+
+def test_one_actor_needs_no_memory():
+    model = memory_model(n_actors=1)
+    assert not model.has_memory and not isinstance(model.replay_buffer, CandidateStorage)
+
+
+def test_finds_the_higher_hill():
+    """Q has a low hill at -0.5, where the actors begin, and a higher one at 0.6. The later actors are led to it."""
+
+    class Bandit(gym.Env):
+        observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+        action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            return np.zeros(1, np.float32), 0.0, True, False, {}
+
+    def hills(features, actions, nets=None):
+        low, high = (th.exp(-(((actions - at) / 0.15) ** 2)) for at in (-0.5, 0.6))
+        return (0.5 * low + high).squeeze(2).expand(2 if nets is None else 1, -1, -1)
+
+    model = SAVO("MlpPolicy", Bandit(), surrogate="memory", n_actors=3, seed=0, learning_starts=40, learning_rate=3e-3)
+    model.critic._q_values = hills
+    model.update_critics = lambda batch: th.zeros(())
+    with th.no_grad():
+        for output in (model.actor.mu.output, model.actor.nu.net.output):
+            output.weight.zero_()
+            output.bias.fill_(-0.55)
+    model.learn(240)
+    first, *later = model.actor(th.zeros(1, 1))[0].flatten().tolist()
+    assert first == pytest.approx(-0.5, abs=0.05)
+    assert max(later) == pytest.approx(0.6, abs=0.05)
