@@ -13,10 +13,13 @@ from tests.models import SMALL
 
 MODELS = {
     "td3": lambda: TD3("MlpPolicy", "Pendulum-v1", **deepcopy(SMALL)),  # SB3 writes into policy_kwargs
-    "savo": lambda: SAVO("MlpPolicy", "Pendulum-v1", **SMALL),
+    "savo": lambda: SAVO("MlpPolicy", "Pendulum-v1", surrogate="approximate", **SMALL),
+    "savo-memory": lambda: SAVO("MlpPolicy", "Pendulum-v1", **SMALL),
     "savo-1": lambda: SAVO("MlpPolicy", "Pendulum-v1", n_actors=1, **SMALL),
-    "savo-lstm": lambda: SAVO("MlpPolicy", "Pendulum-v1", summarizer="lstm", modulation="mlp", **SMALL),
-    "savo-discrete": lambda: SAVO("MlpPolicy", "MiningExpedition-v0", **SMALL),
+    "savo-lstm": lambda: SAVO(
+        "MlpPolicy", "Pendulum-v1", surrogate="approximate", summarizer="lstm", modulation="mlp", **SMALL
+    ),
+    "savo-discrete": lambda: SAVO("MlpPolicy", "MiningExpedition-v0", surrogate="approximate", **SMALL),
     "savosac": lambda: SAVOSAC("MlpPolicy", "Pendulum-v1", ent_coef=0.2, **SMALL),
     "wolpertinger": lambda: Wolpertinger("MlpPolicy", "Pendulum-v1", **SMALL),
     "greedytd3": lambda: GreedyTD3("MlpPolicy", "Pendulum-v1", **SMALL),

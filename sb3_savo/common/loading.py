@@ -61,6 +61,11 @@ def read_zip(
     return data, states, variables
 
 
+def algorithm_name(cls: type) -> str:
+    """:return: The name of the algorithm of ours that a class is or derives from; a zip holds it as ``algorithm_name``"""
+    return next(base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "sb3_savo")
+
+
 def check_known(data: Mapping[str, Any], known: Collection[str]) -> None:
     """
     :param data: The attributes in a zip
@@ -91,11 +96,6 @@ def check_attributes(data: Mapping[str, Any]) -> None:
     for name in ("use_sde", "use_sde_at_warmup", "learned_with_masks", "_custom_logger"):
         if name in data:
             check_flag(name, data[name])
-
-
-def algorithm_name(cls: type) -> str:
-    """:return: The name of the algorithm of ours that a class is or derives from; a zip holds it as ``algorithm_name``"""
-    return next(base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "sb3_savo")
 
 
 def check_settings(cls: type[InheritedArguments], settings: Mapping[str, Any]) -> None:
