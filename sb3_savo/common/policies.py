@@ -412,6 +412,7 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
         if not is_exporting():
             check_finite(name, values.detach().cpu().numpy(), hint=BROKEN_POLICY)
 
+    @th.no_grad()  # with gradients it takes a lock of autograd, for which another thread that learns may wait
     def check_weights(self) -> None:
         """
         :raises NonFiniteError: if a weight of a network that learns is NaN or infinite; the message names the first
