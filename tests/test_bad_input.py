@@ -131,7 +131,7 @@ COMMON: list[tuple[str, Any, type[Exception], str]] = [
     ("qf_learning_rate", 1e6, ValueError, "at most 1"),
     ("buffer_size", 0, ValueError, "at least 1"),
     ("buffer_size", 1e6, TypeError, "must be an integer"),
-    ("buffer_size", 10**15, ValueError, "must be smaller"),
+    ("buffer_size", 10**15, ValueError, "at most 100000000"),
     ("learning_starts", -1, ValueError, "at least 0"),
     ("learning_starts", None, TypeError, "must be an integer"),
     ("batch_size", 0, ValueError, "at least 1"),

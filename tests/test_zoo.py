@@ -114,7 +114,7 @@ def test_train_every_algorithm(tmp_path, zoo, name):
 
 
 def test_train_on_an_environment_without_a_section(tmp_path, zoo):
-    train = ["--algo", "savo", "--env", "Pendulum-v1", "-n", 60, "--eval-freq", -1]
+    train = ["--algo", "savo", "--env", "Reacher-v5", "-n", 60, "--eval-freq", -1]
     output = zoo("train", *train, "--hyperparams", "learning_starts:40", cwd=tmp_path)
     assert "Using 'default' hyperparameters" in output
 

@@ -409,7 +409,7 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
 
     @staticmethod
     def _check_computed(name: str, values: th.Tensor) -> None:
-        if not is_exporting():
+        if not is_exporting() and not th.compiler.is_compiling():
             check_finite(name, values.detach().cpu().numpy(), hint=BROKEN_POLICY)
 
     @th.no_grad()  # with gradients it takes a lock of autograd, for which another thread that learns may wait
