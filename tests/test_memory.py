@@ -200,7 +200,7 @@ def test_items_of_the_pool():
 
 def test_masks_keep_the_search_to_what_was_allowed():
     """Where masks differ from state to state, only items that were allowed at the state itself are known."""
-    model = SAVO("MlpPolicy", Board(), surrogate="memory", **SMALL).learn(300)
+    model = SAVO("MlpPolicy", Board(), surrogate="memory", **SMALL).learn(150)
     buffer = model.replay_buffer
     assert isinstance(buffer, CandidateStorage)
     size = buffer.size()

@@ -13,7 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, SimpleMultiObsEnv
 from stable_baselines3.common.policies import BasePolicy
 
-from sb3_savo import SAVO
+from sb3_savo import SAVO, GreedyAC, GreedyTD3
 from sb3_savo.common.buffers import (
     CandidateDictReplayBuffer,
     CandidateHerReplayBuffer,
@@ -209,3 +209,25 @@ def test_zips_need_no_environment_nor_noise(tmp_path):
     data = {name: value for name, value in model.__dict__.items() if name not in model._excluded_save_params()}
     del data["ep_info_buffer"], data["ep_success_buffer"]
     assert len(pickle.dumps({k: v for k, v in data.items() if "schedule" not in k and k != "policy_class"})) < 6_000
+
+
+def test_another_algorithm_whose_sizes_agree_does_not_load(tmp_path):
+    """The pairs whose sizes differ are in test_bad_input.py."""
+    GreedyAC("MlpPolicy", ENV_ID, **{**SMALL, "policy_kwargs": {"net_arch": [16, 16], "n_critics": 2}}).save(
+        tmp_path / "model"
+    )
+    with pytest.raises(TypeError, match=r"a model of GreedyAC, which GreedyTD3.load cannot load: it must be GreedyAC.load"):
+        GreedyTD3.load(tmp_path / "model")
+    assert GreedyAC.load(tmp_path / "model").critic.n_critics == 2
+
+
+class OwnSAVO(SAVO):
+    """An algorithm of a user's own is a model of the one of ours that it derives from."""
+
+
+@pytest.mark.parametrize("saving, loading", [(OwnSAVO, OwnSAVO), (OwnSAVO, SAVO), (SAVO, OwnSAVO)])
+def test_algorithms_of_a_users_own_load(saving, loading, tmp_path):
+    saving("MlpPolicy", ENV_ID, **SMALL).save(tmp_path / "model")
+    assert type(loading.load(tmp_path / "model")) is loading
+    with pytest.raises(TypeError, match=r"a model of SAVO, which GreedyTD3.load cannot load: it must be SAVO.load"):
+        GreedyTD3.load(tmp_path / "model")

@@ -92,6 +92,18 @@ def check_evaluation(callback: Any, model: OffPolicyAlgorithm) -> None:
             )
 
 
+def steps_to_do(model: OffPolicyAlgorithm, total_timesteps: int) -> int:
+    """
+    :param model: The model that is to learn
+    :param total_timesteps: Environment steps that were asked for
+    :return: Environment steps of the run, which ends with a whole rollout: ``train_freq`` steps of every environment. Where
+        ``train_freq`` counts episodes, the last one is not known, and left out.
+    """
+    train_freq: Any = model.train_freq
+    rollout = train_freq.frequency * model.n_envs if train_freq.unit == TrainFrequencyUnit.STEP else 1
+    return math.ceil(total_timesteps / rollout) * rollout
+
+
 def warn_of_no_gradient_step(model: OffPolicyAlgorithm, total_timesteps: int, reset_num_timesteps: bool) -> None:
     """
     Warn if the run ends before learning begins.
@@ -101,9 +113,7 @@ def warn_of_no_gradient_step(model: OffPolicyAlgorithm, total_timesteps: int, re
     :param reset_num_timesteps: Whether steps are counted from 0
     """
     start = 0 if reset_num_timesteps else model.num_timesteps
-    train_freq: Any = model.train_freq
-    rollout = train_freq.frequency * model.n_envs if train_freq.unit == TrainFrequencyUnit.STEP else 1
-    end = start + math.ceil(total_timesteps / rollout) * rollout
+    end = start + steps_to_do(model, total_timesteps)
     if 0 < total_timesteps and end <= model.learning_starts and model.gradient_steps != 0:
         warnings.warn(
             f"total_timesteps={total_timesteps} and learning_starts={model.learning_starts}: this run makes no gradient step, "

@@ -1,7 +1,7 @@
 """Acting: which candidate is taken (Algorithm 1, "Select Action"), and what the replay buffer stores."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.utils import EXPECTED_METHOD_NAME, is_masking_supported
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -21,6 +21,7 @@ from sb3_savo.actions.candidates import pick
 from sb3_savo.actions.masks import check_mask
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
+from sb3_savo.common.before_learning import callbacks_in, steps_to_do
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
 from sb3_savo.common.exploration import (
     CandidateNoise,
@@ -58,6 +59,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     _warned_of_no_masks: bool = False
     # Of this call of ``learn``
     _plausible_range: PlausibleRange | None = None
+    _progress_bars: Sequence[ProgressBarCallback] = ()
 
     @property
     def n_candidates(self) -> int:
@@ -141,12 +143,22 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         result = super()._init_callback(callback, progress_bar)
+        self._progress_bars = [part for part in callbacks_in(result) if isinstance(part, ProgressBarCallback)]
         if isinstance(self.action_space, EmbeddedDiscrete):
             mask_evaluations(result, self)
         return result
 
+    def close_progress_bars(self) -> None:
+        """Close the bars of this run, which an error has left open: the terminal shows one bar at a time."""
+        for part in self._progress_bars:
+            if hasattr(part, "pbar"):
+                part.pbar.close()
+        self._progress_bars = []
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        result = super()._setup_learn(*args, **kwargs)
+        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        # The same number of rollouts, but SB3's progress bar then ends at 100 %
+        total_timesteps = self.num_timesteps + steps_to_do(self, total_timesteps - self.num_timesteps)
         self.learned_with_masks = self.has_masks
         stores_masks = isinstance(self.replay_buffer, CandidateStorage) and self.replay_buffer.store_masks
         if self.has_masks != stores_masks:
@@ -164,7 +176,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             check_finite("normalized observation", self._last_obs, moment)
         else:
             check_finite("observation", self._last_obs, moment)
-        return result
+        return total_timesteps, callback
 
     def _check_action_noise(self) -> None:
         if self.action_noise is not None:

@@ -20,9 +20,9 @@ from sb3_savo.files.models import read_model
 
 # Arguments of ``load`` itself, or of nothing that it could change
 NOT_CHANGED_BY_LOAD = {"policy", "env", "device", "_init_setup_model"}
-# SB3 keeps it under another name than its argument's
 # No machine has time for more environments
 MAX_ENVS = 2**16
+# SB3 keeps it under another name than its argument's
 SAVED_AS = {"stats_window_size": "_stats_window_size"}
 
 # What ``_setup_model`` and ``learn`` add to the attributes that the constructor makes
@@ -93,13 +93,20 @@ def check_attributes(data: Mapping[str, Any]) -> None:
             check_flag(name, data[name])
 
 
+def algorithm_name(cls: type) -> str:
+    """:return: The name of the algorithm of ours that a class is or derives from; a zip holds it as ``algorithm_name``"""
+    return next(base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "sb3_savo")
+
+
 def check_settings(cls: type[InheritedArguments], settings: Mapping[str, Any]) -> None:
     """
     :param cls: A class
     :param settings: Attributes of an instance
-    :raises TypeError: if an attribute that is an argument has the wrong type
+    :raises TypeError: if another algorithm of ours has them, or an attribute that is an argument has the wrong type
     :raises ValueError: if it is out of its range
     """
+    if (other := settings.get("algorithm_name", algorithm_name(cls))) != algorithm_name(cls):
+        raise TypeError(f"this is a model of {other}, which {cls.__name__}.load cannot load: it must be {other}.load(…).")
     for name, check in cls.argument_checks.items():
         if (attribute := SAVED_AS.get(name, name)) in settings:
             check(name, settings[attribute])

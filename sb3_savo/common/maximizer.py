@@ -34,7 +34,7 @@ from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, draws_i
 from sb3_savo.common.collection import CollectingAlgorithm
 from sb3_savo.common.environments import check_env, check_spaces_match, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
-from sb3_savo.common.loading import check_replay_buffer
+from sb3_savo.common.loading import algorithm_name, check_replay_buffer
 from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.common.saving import load_model, load_replay_buffer, save_model, save_replay_buffer
@@ -207,6 +207,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             sde_support=False,
             support_multi_env=True,
         )
+        self.algorithm_name = algorithm_name(type(self))
         self.qf_learning_rate = qf_learning_rate
         self.policy_delay = policy_delay
         self.target_policy_noise = target_policy_noise
@@ -568,6 +569,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
                 progress_bar=progress_bar,
             )
         finally:
+            self.close_progress_bars()
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
 
@@ -687,6 +689,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             "_action_masks",
             "_open_batches",
             "_plausible_range",
+            "_progress_bars",
             "_warned_of_no_masks",
         ]
 

@@ -110,7 +110,11 @@ def test_nearest_items_in_a_compiled_update(env):
     Searched for by an operator that the compiler leaves alone: by an index, for all three losses that depend on items; and
     exactly, with masks, for the one loss that depends on them, the critics'.
     """
-    kwargs = {"nearest": "approximate", "surrogate": "approximate"} if env is ManyItems else {"surrogate": None, "q_smoothing": False}
+    kwargs = (
+        {"nearest": "approximate", "surrogate": "approximate"}
+        if env is ManyItems
+        else {"surrogate": None, "q_smoothing": False}
+    )
     eager, compiled = same_twice(lambda compile: SAVO("MlpPolicy", env(), compile=compile, **{**SMALL, **ITEMS, **kwargs}))
     assert len(compiled.updater.compiled_losses) == (3 if env is ManyItems else 1)
     assert compiled.has_masks is (env is MaskedItems)

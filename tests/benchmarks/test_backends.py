@@ -40,6 +40,7 @@ def test_slurm(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("local_submitit")
+@pytest.mark.expensive
 def test_slurm_ends_its_jobs(tmp_path, monkeypatch):
     """When the command is interrupted."""
     suite = toy.write_suite(tmp_path, seeds=1, seconds=600)
