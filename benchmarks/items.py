@@ -3,13 +3,14 @@ From how many items on does SAVO pay, beside SB3's DQN, which evaluates every it
 
     python -m benchmarks.items
 
-Both learn ``LandscapeItems-v0`` (embeddings of 8 dimensions) with networks of 64-64 and batches of 256, on one thread. ``*_act_ms``:
-one call of ``predict`` for one observation. ``*_update_ms``: one gradient step. ``ratio``: SAVO's time of four steps and one gradient
-step (``train_freq=4``), relative to DQN's. ``*_minutes``: 10,000 such steps. DQN is not measured beyond 100,000 items, where its last
-layer alone has millions of weights.
+Both learn ``LandscapeItems-v0`` (embeddings of 8 dimensions) with networks of 64-64 and batches of 256, on one thread.
+``*_act_ms``: one call of ``predict`` for one observation. ``*_update_ms``: one gradient step. ``*_minutes``: 10,000 steps with
+a gradient step per four of them. ``ratio``: SAVO's minutes, relative to DQN's. DQN is not measured beyond 100,000 items, where
+its last layer alone has millions of weights.
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 
 import gymnasium as gym
@@ -35,7 +36,7 @@ def items(args: argparse.Namespace) -> pd.DataFrame:
         env = gym.make("LandscapeItems-v0", n_items=n_items)
         methods = {"savo": SAVO, "dqn": DQN} if n_items <= MAX_ITEMS_OF_DQN else {"savo": SAVO}
         observation = env.observation_space.sample()
-        calls = {}
+        calls: dict[str, Callable[[], object]] = {}
         for name, method in methods.items():
             shared = {"learning_starts": 299, "buffer_size": 1_000, "batch_size": 256, "policy_kwargs": {"net_arch": [64, 64]}}
             model = method("MlpPolicy", env, seed=0, device="cpu", **shared).learn(300)
@@ -68,7 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "items")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls of each method")
-    parser.add_argument("--n-items", nargs="+", type=int, default=[100, 1_000, 10_000, 100_000, 500_000], help="numbers of items")
+    parser.add_argument(
+        "--n-items", nargs="+", type=int, default=[100, 1_000, 10_000, 100_000, 500_000], help="numbers of items"
+    )
     run_parts(PARTS, parser.parse_args())
 
 

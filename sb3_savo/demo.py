@@ -1,8 +1,8 @@
 """
 See the difference in two minutes: ``python -m sb3_savo.demo`` (or ``make demo``).
 
-Trains SAVO and SB3's TD3 at the same time, by the RL Zoo, with the same networks, batches and number of updates, on a landscape of
-25 peaks that move with the observation. Then it says how high both get, and draws where their actions lie:
+Trains SAVO and SB3's TD3 at the same time, by the RL Zoo, with the same networks, batches and number of updates, on a
+landscape of 25 peaks that move with the observation. Then it says how high both get, and draws where their actions lie:
 
 - ``demo/demo.png``: the landscape in one state, with TD3's action, the proposals of SAVO's actors, and the one that SAVO takes
 - ``demo/demo.gif``: the same during training
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -45,7 +44,7 @@ HYPERPARAMETERS = [
     "gradient_steps:4",
     "policy_kwargs:dict(net_arch=[64,64])",
 ]
-OWN_HYPERPARAMETERS = {"savo": [], "td3": ["noise_type:'normal'", "noise_std:0.1"]}
+OWN_HYPERPARAMETERS: dict[str, list[str]] = {"savo": [], "td3": ["noise_type:'normal'", "noise_std:0.1"]}
 CLASSES: dict[str, type[OffPolicyAlgorithm]] = {"td3": TD3, "savo": SAVO}
 
 
@@ -65,7 +64,16 @@ def command(algo: str, folder: Path, n_steps: int) -> list[str]:
     :param n_steps: Environment steps
     :return: The command that trains
     """
-    options = ["--env", ENV_ID, "--env-kwargs", f"landscape_seed:{LANDSCAPE_SEED}", "--n-timesteps", str(n_steps), "--seed", "0"]
+    options = [
+        "--env",
+        ENV_ID,
+        "--env-kwargs",
+        f"landscape_seed:{LANDSCAPE_SEED}",
+        "--n-timesteps",
+        str(n_steps),
+        "--seed",
+        "0",
+    ]
     # The RL Zoo divides by the number of environments
     saving = ["--save-freq", str(max(n_steps // N_CHECKPOINTS, 16)), "--eval-freq", "-1", "--log-folder", str(folder)]
     quiet = ["--verbose", "0", "--num-threads", "1"]
@@ -126,7 +134,10 @@ def actions_of(td3: TD3, savo: SAVO, state: th.Tensor, steps: int) -> Actions:
     """
     with th.no_grad():
         proposals = savo.policy.propose(state.unsqueeze(0), deterministic=True)[0].numpy()
-    taken = {"TD3": td3.predict(state.numpy(), deterministic=True)[0], "SAVO": savo.predict(state.numpy(), deterministic=True)[0]}
+    taken = {
+        "TD3": td3.predict(state.numpy(), deterministic=True)[0],
+        "SAVO": savo.predict(state.numpy(), deterministic=True)[0],
+    }
     return Actions(f"{steps:,} steps", taken, {"proposals of SAVO's actors": proposals})
 
 
@@ -145,7 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     states = th.rand(1_000, CONTEXT_DIM, generator=th.Generator().manual_seed(0)) * 2 - 1
     scores, heights = zip(*(assess(models[algo][-1], landscape, states) for algo in CLASSES), strict=True)
     for name, score in zip(("TD3", "SAVO"), scores, strict=True):
-        print(f"{name}: {score.share:.3f} of the highest peak; within 5 % of it in {score.within_5:.0%} of the states", end="; ")
+        print(
+            f"{name}: {score.share:.3f} of the highest peak; within 5 % of it in {score.within_5:.0%} of the states", end="; "
+        )
     print()
 
     # The state in the middle of all, sorted by how much SAVO is ahead

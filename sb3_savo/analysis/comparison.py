@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 N_CELLS = 151  # along one side
-FRAMES_PER_SECOND = 1.5
+FRAMES_PER_SECOND = 2
 LAST_FRAMES = 4  # how often the last picture is repeated, so that the eye can rest on it
 DPI = 100
 # These differ in brightness and in shape, for readers who do not see all colors
@@ -51,11 +51,11 @@ def plot_actions(landscape: "nn.Module", state: th.Tensor, actions: Actions, fig
     """
     figure = figure or new_figure(5.6, 5.6)
     ax: Axes = figure.add_subplot()
-    line = th.linspace(-1, 1, N_CELLS)
-    grid = th.cartesian_prod(line, line)
+    line = np.linspace(-1, 1, N_CELLS, dtype=np.float32)
+    grid = th.cartesian_prod(th.from_numpy(line), th.from_numpy(line))
     with th.no_grad():
-        heights = landscape(state.unsqueeze(0), grid.unsqueeze(0)).reshape(N_CELLS, N_CELLS).T
-        best = landscape.best(state.unsqueeze(0))[0]  # type: ignore[operator]
+        heights = landscape(state.unsqueeze(0), grid.unsqueeze(0)).reshape(N_CELLS, N_CELLS).T.numpy()
+        best = landscape.best(state.unsqueeze(0))[0].numpy()  # type: ignore[operator]
     surface = ax.imshow(heights, origin="lower", extent=(-1, 1, -1, 1), cmap="viridis", vmin=0, vmax=1)
     ax.contour(line, line, heights, levels=8, colors="white", linewidths=0.3, alpha=0.6)
     ax.plot(*best, "*", markersize=19, color=BEST_COLOR, markeredgecolor="black", label="highest peak")
