@@ -54,7 +54,7 @@ class Score(NamedTuple):
     share: float
     """Mean height of the chosen action, as a share of the highest peak."""
     within_5: float
-    """Share of the states in which it is within 5 % of the highest peak."""
+    """Share of the states in which it is within 5 % of the highest peak: no other peak is so high."""
 
 
 def command(algo: str, folder: Path, n_steps: int) -> list[str]:
@@ -138,7 +138,7 @@ def actions_of(td3: TD3, savo: SAVO, state: th.Tensor, steps: int) -> Actions:
         "TD3": td3.predict(state.numpy(), deterministic=True)[0],
         "SAVO": savo.predict(state.numpy(), deterministic=True)[0],
     }
-    return Actions(f"{steps:,} steps", taken, {"proposals of SAVO's actors": proposals})
+    return Actions(f"After {steps:,} steps", taken, {"proposals of SAVO's actors": proposals})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

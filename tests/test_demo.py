@@ -43,7 +43,7 @@ def test_both_methods_have_the_same_settings(tmp_path):
 def test_it_trains_and_draws(tmp_path, capsys):
     demo.main(["--folder", str(tmp_path), "--n-timesteps", "544"])
     output = capsys.readouterr().out
-    assert re.search(r"TD3: 0\.\d{3} of the highest peak; .*SAVO: 0\.\d{3} of the highest peak", output)
+    assert re.search(r"of 1: TD3 0\.\d{3} \(right peak in \d+% of the states\), SAVO 0\.\d{3} ", output)
     assert [shlex.split(line)[:3] for line in output.splitlines()[:2]] == [["python", "-m", "rl_zoo3.train"]] * 2
     assert (tmp_path / "demo.png").stat().st_size > 10_000 and (tmp_path / "demo.gif").stat().st_size > 10_000
     model = SAVO.load(tmp_path / "savo" / f"{demo.ENV_ID}_1" / f"{demo.ENV_ID}.zip")

@@ -9,7 +9,6 @@ import numpy as np
 import torch as th
 
 from sb3_savo.analysis.figures import new_figure
-from sb3_savo.extras import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,12 +16,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 N_CELLS = 151  # along one side
-FRAMES_PER_SECOND = 2
-LAST_FRAMES = 4  # how often the last picture is repeated, so that the eye can rest on it
+FRAME_MS, LAST_FRAME_MS = 600, 2_400  # the eye rests on the last one
 DPI = 100
 # These differ in brightness and in shape, for readers who do not see all colors
 TAKEN_STYLES = (("o", "#D55E00"), ("D", "#FFFFFF"))
-PROPOSED_COLOR, BEST_COLOR = "#56B4E9", "#F0E442"
+PROPOSED_COLOR, BEST_COLOR = "#9FE3FF", "#F0E442"
+N_COLORS = 24  # of the map: a GIF has 256 in all, of which the markers need some
+TICKS = (-1, -0.5, 0, 0.5, 1)
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,43 @@ class Actions:
     proposed: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def plot_actions(landscape: "nn.Module", state: th.Tensor, actions: Actions, figure: "Figure | None" = None) -> "Figure":
+def plot_actions(landscape: "nn.Module", state: th.Tensor, actions: Actions) -> "Figure":
     """
     :param landscape: A landscape of two dimensions, see :mod:`sb3_savo.envs.landscapes`
     :param state: One observation, (CONTEXT_DIM,)
     :param actions: The actions
-    :param figure: Figure to draw in; None for a new one
     :return: The figure
     :raises ImportError: if matplotlib is not installed
     """
-    figure = figure or new_figure(5.6, 5.6)
+    figure = new_figure(5.6, 5.6)
+    from matplotlib import colormaps
+
     ax: Axes = figure.add_subplot()
     line = np.linspace(-1, 1, N_CELLS, dtype=np.float32)
     grid = th.cartesian_prod(th.from_numpy(line), th.from_numpy(line))
     with th.no_grad():
         heights = landscape(state.unsqueeze(0), grid.unsqueeze(0)).reshape(N_CELLS, N_CELLS).T.numpy()
         best = landscape.best(state.unsqueeze(0))[0].numpy()  # type: ignore[operator]
-    surface = ax.imshow(heights, origin="lower", extent=(-1, 1, -1, 1), cmap="viridis", vmin=0, vmax=1)
+    surface = ax.imshow(
+        heights, origin="lower", extent=(-1, 1, -1, 1), cmap=colormaps["viridis"].resampled(N_COLORS), vmin=0, vmax=1
+    )
     ax.contour(line, line, heights, levels=8, colors="white", linewidths=0.3, alpha=0.6)
-    ax.plot(*best, "*", markersize=19, color=BEST_COLOR, markeredgecolor="black", label="highest peak")
+    ax.plot(*best, "*", markersize=26, color=BEST_COLOR, markeredgecolor="black", label="highest peak")
     for name, points in actions.proposed.items():
-        ax.plot(*points.T, "o", markersize=7, color=PROPOSED_COLOR, markeredgecolor="black", label=name)
+        ax.plot(*points.T, "o", markersize=15, color="none", markeredgecolor=PROPOSED_COLOR, markeredgewidth=2, label=name)
     for (marker, color), (name, action) in zip(TAKEN_STYLES, actions.taken.items(), strict=False):
-        ax.plot(*action, marker, markersize=10, color=color, markeredgecolor="black", linestyle="", label=f"{name}'s action")
-    ax.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="action, dimension 0", ylabel="action, dimension 1", title=actions.title)
+        ax.plot(*action, marker, markersize=8, color=color, markeredgecolor="black", linestyle="", label=f"{name}'s action")
+    ax.set(
+        xlim=(-1, 1),
+        ylim=(-1, 1),
+        xticks=TICKS,
+        yticks=TICKS,
+        xlabel="action, dimension 0",
+        ylabel="action, dimension 1",
+        title=actions.title,
+    )
     figure.colorbar(surface, ax=ax, label="reward", shrink=0.85)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9, markerscale=0.6)
     return figure
 
 
@@ -80,13 +91,15 @@ def animate_actions(landscape: "nn.Module", state: th.Tensor, frames: Sequence[A
     """
     if not frames:
         raise ValueError("frames is empty: it must hold the actions of at least one frame.")
-    figure = new_figure(5.6, 5.6)
-    with needs_extra("plots", "An animation"):
-        from matplotlib.animation import PillowWriter
-    writer = PillowWriter(fps=FRAMES_PER_SECOND)
-    with writer.saving(figure, str(path), DPI):
-        for i, actions in enumerate(frames):
-            figure.clear()
-            plot_actions(landscape, state, actions, figure)
-            for _ in range(LAST_FRAMES if i == len(frames) - 1 else 1):
-                writer.grab_frame()
+    from PIL import Image
+
+    images = []
+    for actions in frames:
+        figure = plot_actions(landscape, state, actions)
+        figure.set_dpi(DPI)
+        figure.canvas.draw()
+        picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
+        # An octree keeps the colors of the markers, which are rare
+        images.append(picture.quantize(method=Image.Quantize.FASTOCTREE))
+    durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_savo.analysis.comparison import LAST_FRAMES, Actions, animate_actions, plot_actions
+from sb3_savo.analysis.comparison import FRAME_MS, LAST_FRAME_MS, Actions, animate_actions, plot_actions
 
 pytest.importorskip("matplotlib")
 
@@ -38,13 +38,16 @@ def test_animation(landscape, tmp_path):
 
     moved = Actions("later", {"A": np.array([-0.5, 0.5]), "B": np.array([0.0, 0.0])})
     animate_actions(landscape, STATE, [ACTIONS, moved], tmp_path / "a.gif")
-    # PIL may join equal frames, and adds their durations
     with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 2
         durations = []
         for frame in range(gif.n_frames):
             gif.seek(frame)
             durations.append(gif.info["duration"])
-    assert sum(durations) == (1 + LAST_FRAMES) * durations[0]
+            colors = np.asarray(gif.convert("RGB")).reshape(-1, 3).astype(int)
+            # The color of the first method's marker is still there
+            assert (np.abs(colors - [0xD5, 0x5E, 0x00]).max(axis=1) < 30).sum() > 50
+    assert durations == [FRAME_MS, LAST_FRAME_MS]
 
 
 def test_no_frames(landscape, tmp_path):
