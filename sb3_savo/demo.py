@@ -6,6 +6,7 @@ landscape of 25 peaks that move with the observation. Then it says how high both
 
 - ``demo/demo.png``: the landscape in one state, with TD3's action, the proposals of SAVO's actors, and the one that SAVO takes
 - ``demo/demo.gif``: the same during training
+- ``demo/demo.csv``: the scores
 
 All files are in the folder ``demo``; ``--folder`` names another one.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import pandas as pd
 import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -141,6 +143,15 @@ def actions_of(td3: TD3, savo: SAVO, state: th.Tensor, steps: int) -> Actions:
     return Actions(f"After {steps:,} steps", taken, {"proposals of SAVO's actors": proposals})
 
 
+def in_words(table: pd.DataFrame) -> str:
+    """
+    :param table: The scores, one row per method
+    :return: The same in one line
+    """
+    texts = [f"{name} {row.share:.3f} (right peak in {row.within_5:.0%} of the states)" for name, row in table.iterrows()]
+    return f"Height of the chosen action, of 1: {', '.join(texts)}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     :param arguments: The command line; None for that of this process
@@ -155,11 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     landscape: Landscape = gym.make(ENV_ID, landscape_seed=LANDSCAPE_SEED).unwrapped.landscape  # type: ignore[attr-defined]
     states = th.rand(1_000, CONTEXT_DIM, generator=th.Generator().manual_seed(0)) * 2 - 1
     scores, heights = zip(*(assess(models[algo][-1], landscape, states) for algo in CLASSES), strict=True)
-    for name, score in zip(("TD3", "SAVO"), scores, strict=True):
-        print(
-            f"{name}: {score.share:.3f} of the highest peak; within 5 % of it in {score.within_5:.0%} of the states", end="; "
-        )
-    print()
+    table = pd.DataFrame(scores, index=pd.Index(["TD3", "SAVO"], name="method"))
+    table.to_csv(args.folder / "demo.csv", float_format="%.4f")
+    print(in_words(table))
 
     # The state in the middle of all, sorted by how much SAVO is ahead
     state = states[(heights[1] - heights[0]).argsort()[len(states) // 2]]

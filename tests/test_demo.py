@@ -2,8 +2,10 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import gymnasium as gym
+import pandas as pd
 import pytest
 import torch as th
 
@@ -39,12 +41,21 @@ def test_both_methods_have_the_same_settings(tmp_path):
     assert f"{demo.ENV_ID}:" in hyperparams_file("savo").read_text()
 
 
+def test_the_readme_quotes_the_stored_scores():
+    root = Path(demo.__file__).parent.parent
+    if not (root / "README.md").exists():
+        pytest.skip("not a checkout")
+    table = pd.read_csv(root / "benchmarks" / "results" / "demo.csv", index_col="method")
+    assert demo.in_words(table) in (root / "README.md").read_text()
+
+
 @pytest.mark.expensive
 def test_it_trains_and_draws(tmp_path, capsys):
     demo.main(["--folder", str(tmp_path), "--n-timesteps", "544"])
     output = capsys.readouterr().out
     assert re.search(r"of 1: TD3 0\.\d{3} \(right peak in \d+% of the states\), SAVO 0\.\d{3} ", output)
     assert [shlex.split(line)[:3] for line in output.splitlines()[:2]] == [["python", "-m", "rl_zoo3.train"]] * 2
+    assert pd.read_csv(tmp_path / "demo.csv", index_col="method").index.to_list() == ["TD3", "SAVO"]
     assert (tmp_path / "demo.png").stat().st_size > 10_000 and (tmp_path / "demo.gif").stat().st_size > 10_000
     model = SAVO.load(tmp_path / "savo" / f"{demo.ENV_ID}_1" / f"{demo.ENV_ID}.zip")
     assert model.gradient_steps == 4 and model.learning_rate == 0.001

@@ -9,6 +9,7 @@ import numpy as np
 import torch as th
 
 from sb3_savo.analysis.figures import new_figure
+from sb3_savo.extras import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +92,8 @@ def animate_actions(landscape: "nn.Module", state: th.Tensor, frames: Sequence[A
     """
     if not frames:
         raise ValueError("frames is empty: it must hold the actions of at least one frame.")
-    from PIL import Image
+    with needs_extra("plots", "An animation"):
+        from PIL import Image
 
     images = []
     for actions in frames:
