@@ -4,12 +4,14 @@ From how many items on does SAVO pay, beside SB3's DQN, which evaluates every it
     python -m benchmarks.items
 
 Both learn ``LandscapeItems-v0`` (embeddings of 8 dimensions) with networks of 64-64 and batches of 256, on one thread.
+Times are the processor's.
 ``*_act_ms``: one call of ``predict`` for one observation. ``*_update_ms``: one gradient step. ``*_minutes``: 10,000 steps with
 a gradient step per four of them. ``ratio``: SAVO's minutes, relative to DQN's. DQN is not measured beyond 100,000 items, where
 its last layer alone has millions of weights.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -42,7 +44,7 @@ def items(args: argparse.Namespace) -> pd.DataFrame:
             model = method("MlpPolicy", env, seed=0, device="cpu", **shared).learn(300)
             calls[f"{name}_act_ms"] = partial(act, model, observation)
             calls[f"{name}_update_ms"] = partial(model.train, N_UPDATES, 256)
-        times = medians(time_interleaved(calls, args.repeats))
+        times = medians(time_interleaved(calls, args.repeats, time.process_time))
         row = {name: times.get(name, np.nan) / (N_ACTIONS if "act" in name else N_UPDATES) for name in COLUMNS}
         cycles = {name: TRAIN_FREQ * row[f"{name}_act_ms"] + row[f"{name}_update_ms"] for name in ("savo", "dqn")}
         minutes = {f"{name}_minutes": ms * N_STEPS / TRAIN_FREQ / 60_000 for name, ms in cycles.items()}
