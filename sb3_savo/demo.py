@@ -13,7 +13,6 @@ All files are in the folder ``demo``; ``--folder`` names another one.
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -91,10 +90,13 @@ def train(folder: Path, n_steps: int) -> None:
     :param n_steps: Environment steps of each
     :raises RuntimeError: if a process fails
     """
+    print(
+        f"Training TD3 and SAVO side by side by the RL Zoo: {n_steps:,} steps each, two to three minutes on two cores",
+        flush=True,
+    )
     processes = {}
     for algo in CLASSES:
         words = command(algo, folder, n_steps)
-        print(shlex.join(words), flush=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         processes[algo] = subprocess.Popen([sys.executable, *words[1:]], env=environment, stdout=subprocess.DEVNULL)
     for algo, process in processes.items():
@@ -167,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     states = th.rand(1_000, CONTEXT_DIM, generator=th.Generator().manual_seed(0)) * 2 - 1
     scores, heights = zip(*(assess(models[algo][-1], landscape, states) for algo in CLASSES), strict=True)
     table = pd.DataFrame(scores, index=pd.Index(["TD3", "SAVO"], name="method"))
-    table.to_csv(args.folder / "demo.csv", float_format="%.4f")
+    table.to_csv(args.folder / "demo.csv", float_format="%.6f")
     print(in_words(table))
 
     # The state in the middle of all, sorted by how much SAVO is ahead
