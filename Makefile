@@ -10,16 +10,13 @@ JOBS ?= 2
 DIST ?= worksteal
 PYTEST = -m pytest -n $(JOBS) --dist $(DIST)
 
-DEMO_ENV = InvertedPendulumRestricted-v4
 SMOKE_ENV = InvertedPendulumRestricted-v4
 SMOKE_OPTIONS = --n-timesteps 200 --eval-freq -1 --verbose 0 --hyperparams n_envs:1 learning_starts:50 train_freq:5 gradient_steps:5
 
 # The README's two commands, and a quick one that shows whether the installation works; each sets up $(VENV) first
 
-demo: $(VENV)/ready
-	$(VENV)/bin/python -m rl_zoo3.train --algo savo --env $(DEMO_ENV) --n-timesteps 60000 --progress --verbose 0
-	$(VENV)/bin/python -m rl_zoo3.enjoy --algo savo --env $(DEMO_ENV) -f logs --no-render --n-timesteps 3000
-	@echo "The trained agent: $$(ls -t $$PWD/logs/savo/$(DEMO_ENV)_*/$(DEMO_ENV).zip | head -n 1)"
+demo: $(VENV)/ready-to-draw
+	$(VENV)/bin/python -m sb3_savo.demo
 
 check: $(VENV)/ready-to-test
 	$(VENV)/bin/python $(PYTEST) -m "not expensive"
@@ -38,9 +35,13 @@ $(VENV)/ready: setup.cfg constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -c constraints.txt -e .
 	touch $@
 
+$(VENV)/ready-to-draw: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[plots]'
+	touch $@ $(VENV)/ready
+
 $(VENV)/ready-to-test: setup.cfg constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[tests]'
-	touch $@ $(VENV)/ready
+	touch $@ $(VENV)/ready $(VENV)/ready-to-draw
 
 # For development, in your own environment
 

@@ -11,7 +11,7 @@ this command, from the CSV files in ``benchmarks/results`` and ``benchmarks/repo
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +21,7 @@ from benchmarks.words import markdown, number, with_interval
 
 ROOT = Path(__file__).parent.parent
 REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
+MAIN_METHODS = ("savo", "savo_approximate", "savo_hybrid", "savo_1_actor", "ensemble", "wolpertinger_0.1", "cem")
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -65,13 +66,14 @@ def discrete() -> pd.DataFrame:
     )
 
 
-def landscapes(group: str) -> pd.DataFrame:
+def landscapes(group: str, methods: Sequence[str] = ()) -> pd.DataFrame:
     """
     :param group: Name of a group of the report on landscapes
+    :param methods: Methods to show; all if there are none
     :return: One row per method, one column per task
     """
     table = scores(REPORTS / "landscapes" / f"{group}-scores.csv")
-    table = table[table.seeds >= 5]
+    table = table[(table.seeds >= 5) & (table.method.isin(methods or table.method))]
     wide = table.pivot(index="method", columns="task", values="final").reindex(table.method.unique())
     wide = wide.dropna().reset_index()
     return wide.assign(method=code(wide.method))
@@ -84,6 +86,15 @@ def study_frozen() -> pd.DataFrame:
     means = final.groupby("task").mean().map("{:.3f}".format)
     means.index = [f"{task.removesuffix('-frozen')} ({n})" for task, n in final.groupby("task").size().items()]
     return means.T[sorted(means.index)].reset_index().assign(method=lambda table: code(table.method))
+
+
+def items() -> pd.DataFrame:
+    table = pd.read_csv(RESULTS / "items" / "items-1.csv", comment="#")
+    shown = pd.DataFrame({"items": [f"{n:,}" for n in table.n_items]})
+    for name, title in (("savo", "SAVO"), ("dqn", "DQN")):
+        shown[f"{title}, min"] = [f"{minutes:.1f}" if minutes == minutes else "" for minutes in table[f"{name}_minutes"]]
+        shown[f"{title}, ms"] = [f"{ms:.2f}" if ms == ms else "" for ms in table[f"{name}_act_ms"]]
+    return shown
 
 
 def speed(name: str) -> pd.DataFrame:
@@ -152,7 +163,9 @@ def oracles() -> pd.DataFrame:
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "breakthroughs": breakthroughs,
     "discrete": discrete,
+    "items": items,
     "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
+    "landscapes_main": lambda: landscapes("frozen-critic-2500-updates", MAIN_METHODS),
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
     "oracles": oracles,
     "speed_parts": speed_parts,

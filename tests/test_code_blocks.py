@@ -36,6 +36,8 @@ OPTIONS = {
     "rl_zoo3.train": ["--eval-episodes", "2"],
     "rl_zoo3.enjoy": ["-n", "20", "--no-render"],
     "rl_zoo3.record_video": ["-n", "2"],
+    # tests/test_demo.py runs it
+    "sb3_savo.demo": ["--help"],
 }
 
 
