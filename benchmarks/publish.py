@@ -88,15 +88,6 @@ def study_frozen() -> pd.DataFrame:
     return means.T[sorted(means.index)].reset_index().assign(method=lambda table: code(table.method))
 
 
-def items() -> pd.DataFrame:
-    table = pd.read_csv(RESULTS / "items" / "items-1.csv", comment="#")
-    shown = pd.DataFrame({"items": [f"{n:,}" for n in table.n_items]})
-    for name, title in (("savo", "SAVO"), ("dqn", "DQN")):
-        shown[f"{title}, min"] = [f"{minutes:.1f}" if minutes == minutes else "" for minutes in table[f"{name}_minutes"]]
-        shown[f"{title}, ms"] = [f"{ms:.2f}" if ms == ms else "" for ms in table[f"{name}_act_ms"]]
-    return shown
-
-
 def speed(name: str) -> pd.DataFrame:
     """:return: A table that ``benchmarks.speed`` has stored"""
     return pd.read_csv(RESULTS / "speed" / f"{name}-2.csv", comment="#")
@@ -163,7 +154,6 @@ def oracles() -> pd.DataFrame:
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "breakthroughs": breakthroughs,
     "discrete": discrete,
-    "items": items,
     "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
     "landscapes_main": lambda: landscapes("frozen-critic-2500-updates", MAIN_METHODS),
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
