@@ -62,4 +62,4 @@ def test_it_trains_and_draws(tmp_path, capsys):
     assert pd.read_csv(tmp_path / "demo.csv", index_col="method").index.to_list() == ["TD3", "SAVO"]
     assert (tmp_path / "demo.png").stat().st_size > 10_000 and (tmp_path / "demo.gif").stat().st_size > 10_000
     model = SAVO.load(tmp_path / "savo" / f"{demo.ENV_ID}_1" / f"{demo.ENV_ID}.zip")
-    assert model.gradient_steps == 4 and model.learning_rate == 0.001
+    assert model.gradient_steps == 4 and model.lr_schedule(1.0) == 0.001
