@@ -1,6 +1,7 @@
 """What is checked before the first step of a run: the arguments of ``learn``, its callbacks, and whether it can learn."""
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ def check_learn_arguments(
     tb_log_name: Any,
     reset_num_timesteps: Any,
     progress_bar: Any,
+    checkpoints: Any,
 ) -> None:
     """
     The arguments of ``learn``.
@@ -38,6 +40,8 @@ def check_learn_arguments(
         check_type("tb_log_name", tb_log_name, str, "a name, or None")
     check_flag("reset_num_timesteps", reset_num_timesteps)
     check_flag("progress_bar", progress_bar)
+    if checkpoints is not None:
+        check_type("checkpoints", checkpoints, (str, os.PathLike), "the path of a folder, or None")
 
 
 def check_callback(callback: Any) -> None:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
@@ -13,7 +13,8 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.acceleration import numpy_policy
@@ -35,6 +36,9 @@ from sb3_savo.common.finite import BROKEN_POLICY, check_finite
 from sb3_savo.common.masked_evaluation import mask_evaluations
 from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
+
+if TYPE_CHECKING:
+    from sb3_savo.checkpoints import CheckpointedRun
 
 
 class CollectingAlgorithm(OffPolicyAlgorithm):
@@ -60,6 +64,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     # Of this call of ``learn``
     _plausible_range: PlausibleRange | None = None
     _progress_bars: Sequence[ProgressBarCallback] = ()
+    _checkpointed_run: "CheckpointedRun | None" = None
 
     @property
     def n_candidates(self) -> int:
@@ -204,6 +209,17 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     def _noise_shape(self) -> tuple[int, ...]:
         """The shape of ``action_noise`` for one environment: an action's, or in a discrete space an embedding's."""
         return (self.action_dim,) if isinstance(self.action_space, EmbeddedDiscrete) else self.action_space.shape  # type: ignore[return-value]
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """
+        :param env: The training environment
+        :param callback: The callbacks of the run
+        :param args: See SB3's method, as for the others
+        :return: The number of steps and episodes, and whether the run goes on
+        """
+        if self._checkpointed_run is not None and not self._checkpointed_run.visit(callback):
+            return RolloutReturn(0, 0, continue_training=False)
+        return super().collect_rollouts(env, callback, *args, **kwargs)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

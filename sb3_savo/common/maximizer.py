@@ -1,12 +1,9 @@
 """The loop that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
 
 import inspect
-import io
 import math
-import pathlib
-import warnings
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any, ClassVar, Literal, TypeVar
+from collections.abc import Generator, Iterator
+from typing import Any, ClassVar, Literal
 
 import torch as th
 from gymnasium import spaces
@@ -14,46 +11,33 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TrainFrequencyUnit
-from stable_baselines3.common.utils import FloatSchedule, get_system_info, update_learning_rate
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
-from sb3_savo.acceleration import has_bfloat16_hardware, keep_freed_memory
 from sb3_savo.actions.nearest import ApproximateNearestItems, Nearest
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
-from sb3_savo.arguments import Check, InheritedArguments, check_choice, check_device, check_flag
+from sb3_savo.arguments import Check, check_choice
 from sb3_savo.common.arguments import ARGUMENT_CHECKS, SearchRange
-from sb3_savo.common.before_learning import (
-    check_evaluation,
-    check_learn_arguments,
-    warn_of_empty_replay_buffer,
-    warn_of_no_gradient_step,
-)
 from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, draws_independently, split
-from sb3_savo.common.collection import CollectingAlgorithm
-from sb3_savo.common.environments import check_env, check_spaces_match, make_env
+from sb3_savo.common.environments import check_env, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
-from sb3_savo.common.loading import algorithm_name, check_replay_buffer
+from sb3_savo.common.learning import LearningAlgorithm
+from sb3_savo.common.loading import algorithm_name
 from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
-from sb3_savo.common.saving import load_model, load_replay_buffer, save_model, save_replay_buffer
 from sb3_savo.common.updater import Precision, Updater
 from sb3_savo.networks.critics import CandidateCritic
 
-SelfMaximizerAlgorithm = TypeVar("SelfMaximizerAlgorithm", bound="MaximizerAlgorithm")
-
 # A loss, and scalars to log
 LossAndMetrics = tuple[th.Tensor, dict[str, th.Tensor]]
-
-# Compilation takes about a minute, which pays from this number of gradient steps on
-MIN_STEPS_TO_COMPILE = 20_000
 
 # Transitions are sampled for several gradient steps at once, up to so many bytes of observations, which stay in the cache
 MAX_SAMPLE_BYTES = 2**20
 
 
-class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
+class MaximizerAlgorithm(LearningAlgorithm):
     """
     Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
 
@@ -125,8 +109,6 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
     critic: CandidateCritic
     critic_target: CandidateCritic
     smooth_critic: CandidateCritic | None
-    # The batches of the last call of :meth:`train`
-    _open_batches: Generator[Batch] | None = None
 
     def __init__(
         self,
@@ -283,57 +265,6 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
     def _setup_lr_schedule(self) -> None:
         super()._setup_lr_schedule()
         self.qf_lr_schedule = None if self.qf_learning_rate is None else FloatSchedule(self.qf_learning_rate)
-
-    def _setup_learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Any:
-        total_timesteps, callback = super()._setup_learn(total_timesteps, *args, **kwargs)
-        if keep_freed_memory() and self.verbose >= 1:
-            print("glibc keeps up to 512 MiB of freed memory for the next updates, unless MALLOC_TRIM_THRESHOLD_ is set")
-        if not issubclass(self.policy.optimizer_class, th.optim.SGD):
-            self._check_learning_rates()
-        n_steps = self._gradient_steps_until(total_timesteps)
-        is_compiled = self.compile is True or (self.compile == "auto" and n_steps >= MIN_STEPS_TO_COMPILE)
-        # A new one compiles again, since settings may have changed since the last call of ``learn``
-        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, is_compiled)
-        self._report_precision()
-        if is_compiled and self.verbose >= 1:
-            print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps): the first take a minute")
-        return total_timesteps, callback
-
-    @property
-    def _uses_bfloat16(self) -> bool:
-        """Whether ``precision`` asks for bfloat16 and the device has hardware for it."""
-        return self.precision != "highest" and has_bfloat16_hardware(self.device)
-
-    def _report_precision(self) -> None:
-        if self.precision == "medium" and not self._uses_bfloat16:
-            warnings.warn(
-                f"precision='medium': this device ({self.device}) has no hardware for bfloat16, in which products would take "
-                "tens of times as long, so everything is computed in float32, as by precision='highest'. precision='auto' "
-                "chooses without a warning.",
-                stacklevel=4,
-            )
-        if self.precision == "auto" and self.verbose >= 1:
-            reason = "has hardware for it" if self._uses_bfloat16 else "has no hardware for bfloat16"
-            chosen = "large layers in bfloat16" if self._uses_bfloat16 else "everything in float32"
-            print(f"precision='auto' computes {chosen}: this device ({self.device}) {reason}")
-
-    def _check_learning_rates(self) -> None:
-        for name, schedule in (("learning_rate", self.lr_schedule), ("qf_learning_rate", self.qf_lr_schedule)):
-            if schedule is not None and self._plausible_range is not None:
-                rate = schedule(self._current_progress_remaining)
-                self._plausible_range.check_learning_rate(name, rate, self.num_timesteps)
-
-    def _gradient_steps_until(self, total_timesteps: int) -> float:
-        """
-        :param total_timesteps: Environment steps at the end
-        :return: Number of gradient steps until then; a lower bound where episodes decide
-        """
-        steps = max(total_timesteps - max(self.num_timesteps, self.learning_starts), 0)
-        if self.gradient_steps < 0:
-            return steps
-        if self.train_freq.unit == TrainFrequencyUnit.EPISODE:  # type: ignore[union-attr]
-            return 0
-        return steps * self.gradient_steps / (self.train_freq.frequency * self.n_envs)  # type: ignore[union-attr]
 
     # The update
 
@@ -528,156 +459,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
         """
         return self.critic.evaluate(obs, actions).amin(dim=0)
 
-    # Learn, save and load
-
-    def learn(
-        self: SelfMaximizerAlgorithm,
-        total_timesteps: float,
-        callback: MaybeCallback = None,
-        log_interval: int | None = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfMaximizerAlgorithm:
-        """
-        :param total_timesteps: The total number of samples (env steps) to train on; a whole number, 3e6 as well as 3000000
-        :param callback: callback(s) called at every step with state of the algorithm.
-        :param log_interval: number of episodes between two logs; None for none
-        :param tb_log_name: the name of the run for TensorBoard logging; the algorithm's by default
-        :param reset_num_timesteps: whether or not to reset the current timestep number (used in logging)
-        :param progress_bar: Display a progress bar using tqdm and rich.
-        :return: the trained model
-        :raises TypeError: if an argument has the wrong type
-        :raises ValueError: if one is out of its range, the model has no environment, or is to be evaluated in another one
-        """
-        check_learn_arguments(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-        if self.env is None:
-            raise ValueError(
-                f"env=None: learn needs an environment: {type(self).__name__}.load(path, env=env), or model.set_env(env) "
-                "gives the model one."
-            )
-        check_evaluation(callback, self)
-        warn_of_no_gradient_step(self, int(total_timesteps), reset_num_timesteps)
-        warn_of_empty_replay_buffer(self, reset_num_timesteps)
-        try:
-            return super().learn(
-                total_timesteps=int(total_timesteps),
-                callback=callback,
-                log_interval=log_interval,  # type: ignore[arg-type]
-                tb_log_name=tb_log_name or type(self).__name__,
-                reset_num_timesteps=reset_num_timesteps,
-                progress_bar=progress_bar,
-            )
-        finally:
-            self.close_progress_bars()
-            if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
-                self._open_batches.close()
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """
-        :param env: The environment to learn in from now on
-        :param force_reset: Whether it is reset before learning goes on
-        :raises TypeError: if it is no environment
-        :raises ValueError: if it has other spaces than the model, or another number of environments
-        """
-        name = type(self).__name__
-        wrapped = self._wrap_env(make_env(env, self.verbose), self.verbose)
-        check_spaces_match(wrapped, self.observation_space, self.action_space, name)
-        if wrapped.num_envs != self.n_envs:
-            raise ValueError(
-                f"env: it has {wrapped.num_envs} environments, and the model is for {self.n_envs}: it must have as many, or "
-                f"be given to {name}.load(path, env=env)."
-            )
-        super().set_env(wrapped, force_reset)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls: type[SelfMaximizerAlgorithm],
-        path: str | pathlib.Path | io.BufferedIOBase,
-        env: GymEnv | str | None = None,
-        device: th.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        allow_pickle: bool = False,
-        **kwargs: Any,
-    ) -> SelfMaximizerAlgorithm:
-        """
-        Load the model from a zip-file. Nothing that the file names is executed. What it holds and what the arguments change
-        passes the checks of the constructor.
-
-        :param path: path to the file (or a file-like) where to load the agent from
-        :param env: the new environment to run the loaded model on (can be None if you only need prediction)
-        :param device: Device on which the code should run.
-        :param custom_objects: Dictionary of objects to replace upon loading, by the name of the attribute. ``{"action_space":
-            env.action_space}`` lets a model act on other items than those of its training.
-        :param print_system_info: Whether to print system info from the saved model and the current system info
-        :param force_reset: Force call to ``reset()`` before training to avoid unexpected behavior.
-        :param allow_pickle: Whether the file may execute code, as with SB3's ``load``. Needed for functions and classes of
-            your own that were defined in the program itself; only for files of people you trust
-        :param kwargs: Arguments of the constructor to change
-        :return: new model instance with loaded parameters
-        :raises FileNotFoundError: if there is no such file
-        :raises TypeError: if an argument is unknown or of the wrong type, or another algorithm saved the file
-        :raises ValueError: if an argument is out of its range, the environment's spaces are not the model's, or the file is
-            damaged, incomplete, would execute code, or of another model
-        """
-        check_device("device", device)
-        check_flag("allow_pickle", allow_pickle)
-        if print_system_info:
-            get_system_info()
-        return load_model(cls, path, env, device, custom_objects, force_reset, allow_pickle, kwargs)  # type: ignore[arg-type]
-
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """
-        Save the model in a zip, which is written aside and then takes the place of a former one: a kill or a full disk leaves
-        that unchanged. SB3 and the RL Zoo can read it.
-
-        :param path: path to the file where the rl agent should be saved
-        :param exclude: name of parameters that should be excluded in addition to the default ones
-        :param include: name of parameters that might be excluded but should be included anyway
-        :raises OSError: if it cannot be written
-        """
-        save_model(self, path, exclude or (), include or ())  # type: ignore[arg-type]
-
-    def save_replay_buffer(self, path: str | pathlib.Path | io.BufferedIOBase) -> None:
-        """
-        Save the replay buffer as arrays and JSON, without pickle, as :meth:`save` saves the model.
-
-        :param path: Path to the file where the replay buffer should be saved
-        :raises OSError: if it cannot be written
-        :raises TypeError: if it is of a class that holds other things than arrays, numbers and spaces
-        """
-        save_replay_buffer(self, path)  # type: ignore[arg-type]
-
-    def load_replay_buffer(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        truncate_last_traj: bool = True,
-        allow_pickle: bool = False,
-    ) -> None:
-        """
-        Load a replay buffer, of :meth:`save_replay_buffer` or of SB3's algorithms, and execute nothing that the file names.
-
-        :param path: Path to the file
-        :param truncate_last_traj: With ``HerReplayBuffer``, whether the last trajectory counts as finished, so that learning
-            goes on with a new one
-        :param allow_pickle: Whether the file may execute code; only for files of people you trust
-        :raises FileNotFoundError: if there is no such file
-        :raises ValueError: if the file is damaged, would execute code, or is of another environment
-        """
-        check_flag("allow_pickle", allow_pickle)
-        buffer = load_replay_buffer(self, path, truncate_last_traj, allow_pickle)  # type: ignore[arg-type]
-        try:
-            check_replay_buffer(buffer, self, self.n_candidates, self.has_memory)
-        except ValueError as error:
-            raise ValueError(f"{error} (path={str(path)!r})") from error
-        self.replay_buffer = buffer
+    # Save
 
     def _excluded_save_params(self) -> list[str]:
         networks = [*self.policy.learner_names, *self.policy.target_names]
@@ -687,6 +469,7 @@ class MaximizerAlgorithm(InheritedArguments, CollectingAlgorithm):
             "candidate_noise",
             "updater",
             "_action_masks",
+            "_checkpointed_run",
             "_open_batches",
             "_plausible_range",
             "_progress_bars",

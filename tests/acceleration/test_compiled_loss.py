@@ -14,7 +14,7 @@ from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, ActionEmbedding
 from sb3_savo.acceleration import compiled_loss
-from sb3_savo.common.maximizer import MIN_STEPS_TO_COMPILE
+from sb3_savo.common.learning import MIN_STEPS_TO_COMPILE
 from tests.models import SMALL, BatchNormExtractor
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"

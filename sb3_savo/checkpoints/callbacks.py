@@ -1,0 +1,78 @@
+"""The state of callbacks: what they have counted and found since the run began."""
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_savo.checkpoints.environments import environment_state, set_environment_state
+from sb3_savo.checkpoints.values import is_encodable
+from sb3_savo.common.before_learning import callbacks_in
+
+# Where a callback is in the run, which SB3 tells it
+NOT_SAVED = ("model", "locals", "globals", "parent")
+
+
+def restored_callbacks(callback: BaseCallback) -> list[BaseCallback]:
+    """:return: The callbacks of a run that a checkpoint holds: all but progress bars"""
+    return [part for part in callbacks_in(callback) if not isinstance(part, ProgressBarCallback)]
+
+
+def evaluation_environments(callback: BaseCallback) -> Iterator[tuple[BaseCallback, str, VecEnv]]:
+    """:return: The vectorized environments that callbacks have, each with its callback and the attribute's name"""
+    for part in restored_callbacks(callback):
+        for name, value in vars(part).items():
+            if isinstance(value, VecEnv):
+                yield part, name, value
+
+
+def callback_state(callback: BaseCallback) -> dict[str, Any]:
+    """
+    :param callback: A callback
+    :return: Its attributes that are no arguments of its constructor, as those are the script's
+    """
+    settings = inspect.signature(type(callback)).parameters
+    values, environments = {}, {}
+    for name, value in vars(callback).items():
+        if isinstance(value, VecEnv):
+            environments[name] = environment_state(value)
+        elif name in settings or name in NOT_SAVED or (isinstance(value, (BaseCallback, list)) and has_callbacks(value)):
+            continue
+        elif is_encodable(value):
+            values[name] = value
+        elif not callable(value) and not isinstance(value, type):
+            warnings.warn(
+                f"checkpoints: {type(callback).__name__}.{name} is a {type(value).__name__}, which a checkpoint does not hold. "
+                "It begins anew where the run goes on.",
+                stacklevel=7,
+            )
+    return {"type": type(callback).__name__, "values": values, "environments": environments}
+
+
+def has_callbacks(value: Any) -> bool:
+    """:return: Whether a value is a callback, or a list with one"""
+    return isinstance(value, BaseCallback) or any(isinstance(part, BaseCallback) for part in value)
+
+
+def set_callback_state(callback: BaseCallback, state: dict[str, Any]) -> None:
+    """
+    :param callback: A callback
+    :param state: What :func:`callback_state` has returned
+    """
+    for name, value in state["values"].items():
+        setattr(callback, name, value)
+    for name, environment in state["environments"].items():
+        set_environment_state(getattr(callback, name), environment, f"{type(callback).__name__}.{name}")
+
+
+def advance_progress_bars(callback: BaseCallback, num_timesteps: int) -> None:
+    """
+    :param callback: The callbacks of a run
+    :param num_timesteps: Environment steps that a checkpoint has brought
+    """
+    for part in callbacks_in(callback):
+        if isinstance(part, ProgressBarCallback):
+            part.pbar.update(num_timesteps)

@@ -1,0 +1,164 @@
+"""The state of a vectorized environment and of its wrappers."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+
+from sb3_savo.checkpoints.logs import read_log, write_log
+from sb3_savo.checkpoints.recording import RecordedClass, Recording, recorded_class
+from sb3_savo.checkpoints.values import is_encodable
+
+# What a wrapper's constructor has made, or what lasts for one step only
+NOT_SAVED = (
+    "venv",
+    "class_attributes",
+    "observation_space",
+    "action_space",
+    "reset_infos",
+    "_seeds",
+    "_options",
+    "metadata",
+    "results_writer",
+    "t_start",
+)
+
+
+def layers(env: VecEnv) -> Iterator[VecEnv]:
+    """:return: A vectorized environment, wrapper after wrapper, and what they wrap"""
+    while isinstance(env, VecEnvWrapper):
+        yield env
+        env = env.venv
+    yield env
+
+
+def knows_its_state(env: VecEnv) -> bool:
+    """:return: Whether a vectorized environment without wrappers has ``get_state`` and ``set_state`` of its own"""
+    return hasattr(type(env), "get_state") and hasattr(type(env), "set_state")
+
+
+def start_recording(env: VecEnv) -> None:
+    """
+    :param env: A vectorized environment, of which :func:`environment_state` will be asked
+    :raises ValueError: if it cannot be restored
+    """
+    base = env.unwrapped
+    if knows_its_state(base):
+        return
+    if not isinstance(base, (DummyVecEnv, SubprocVecEnv)):
+        raise ValueError(
+            f"checkpoints: the state of a {type(base).__name__} cannot be restored. It must be a DummyVecEnv or a "
+            "SubprocVecEnv, or have the methods get_state(), which returns numbers, text, arrays and containers of them, and "
+            "set_state(state)."
+        )
+    if base.has_attr("sb3_savo_recorded"):
+        return
+    for index in range(base.num_envs):
+        (cls,) = base.get_attr("__class__", indices=[index])
+        made = recorded_class(cls) if isinstance(base, DummyVecEnv) else RecordedClass(cls)
+        base.set_attr("__class__", made, indices=[index])
+
+
+def stop_recording(env: VecEnv) -> None:
+    """
+    :param env: A vectorized environment of :func:`start_recording`
+    """
+    base = env.unwrapped
+    if not isinstance(base, DummyVecEnv) or knows_its_state(base):
+        return  # in the workers the classes stay as they are
+    for one in base.envs:
+        if isinstance(one, Recording):
+            one.sb3_savo_forget()
+
+
+def environment_state(env: VecEnv) -> dict[str, Any]:
+    """
+    :param env: A vectorized environment that is recorded
+    :return: Its state and those of its wrappers
+    """
+    *wrappers, base = layers(env)
+    state = {"type": type(base).__name__, "wrappers": [wrapper_state(wrapper) for wrapper in wrappers]}
+    if knows_its_state(base):
+        return {**state, "own": base.get_state()}  # type: ignore[attr-defined]
+    return {**state, "recorded": base.env_method("sb3_savo_recorded")}
+
+
+def set_environment_state(env: VecEnv, state: dict[str, Any], name: str) -> None:
+    """
+    :param env: A vectorized environment, made as the saved one was
+    :param state: What :func:`environment_state` has returned
+    :param name: Its name in messages
+    :raises ValueError: if it has other wrappers or another number of environments, or does not do again what it did
+    """
+    *wrappers, base = layers(env)
+    saved = [part["type"] for part in state["wrappers"]]
+    own = [type(wrapper).__name__ for wrapper in wrappers]
+    if own != saved:
+        raise ValueError(
+            f"checkpoints: {name} has the wrappers {', '.join(own) or 'none'}, and in the checkpoint it has "
+            f"{', '.join(saved) or 'none'}: they must be the same."
+        )
+    for wrapper, part in zip(wrappers, state["wrappers"], strict=True):
+        set_wrapper_state(wrapper, part)
+    if knows_its_state(base) != ("own" in state):
+        raise ValueError(
+            f"checkpoints: {name} is a {type(base).__name__}, and in the checkpoint a {state['type']}: it must be the same."
+        )
+    if "own" in state:
+        base.set_state(state["own"])  # type: ignore[attr-defined]
+        return
+    if len(state["recorded"]) != base.num_envs:
+        raise ValueError(
+            f"checkpoints: {name} has n_envs={base.num_envs}, and in the checkpoint {len(state['recorded'])}: it must have as "
+            "many."
+        )
+    for index, recorded in enumerate(state["recorded"]):
+        (difference,) = base.env_method("sb3_savo_replay", recorded, indices=[index])
+        if difference is not None:
+            raise ValueError(
+                f"checkpoints: environment {index} of {name} does not do again what it did before the checkpoint, although it "
+                f"was reset with the same random generator and took the same actions: {difference}. Its randomness, or what "
+                "it remembers from former episodes, lies elsewhere. It must draw from self.np_random alone, or have the "
+                "methods get_state(), which returns numbers, text, arrays and containers of them, and set_state(state)."
+            )
+
+
+def wrapper_state(wrapper: VecEnv) -> dict[str, Any]:
+    """
+    :param wrapper: A wrapper of a vectorized environment
+    :return: What it has counted or learned
+    """
+    values = {}
+    for name, value in vars(wrapper).items():
+        if name in NOT_SAVED:
+            continue
+        if is_encodable(value):
+            values[name] = value
+        elif not isinstance(value, VecEnv) and not callable(value):
+            warnings.warn(
+                f"checkpoints: {type(wrapper).__name__}.{name} is a {type(value).__name__}, which a checkpoint does not hold. "
+                "It begins anew where the run goes on.",
+                stacklevel=8,
+            )
+    state: dict[str, Any] = {"type": type(wrapper).__name__, "values": values}
+    if "t_start" in vars(wrapper):
+        state["elapsed"] = time.time() - wrapper.t_start  # type: ignore[attr-defined]
+    writer = vars(wrapper).get("results_writer")
+    state["log"] = None if writer is None else read_log(writer.file_handler)
+    return state
+
+
+def set_wrapper_state(wrapper: VecEnv, state: dict[str, Any]) -> None:
+    """
+    :param wrapper: A wrapper of a vectorized environment
+    :param state: What :func:`wrapper_state` has returned
+    """
+    for name, value in state["values"].items():
+        setattr(wrapper, name, value)
+    if "elapsed" in state:
+        wrapper.t_start = time.time() - state["elapsed"]  # type: ignore[attr-defined]
+    writer = vars(wrapper).get("results_writer")
+    if writer is not None and state["log"] is not None:
+        write_log(writer.file_handler, state["log"])

@@ -1,0 +1,187 @@
+"""
+Environments that can be restored although they do not know how: by replaying the actions since the last reset.
+
+An environment's class is replaced by a subclass of it, which notes what decides an episode: the random generator before the
+reset, the reset's arguments, and the actions since. So environments in the workers of a ``SubprocVecEnv`` are reached too.
+An environment whose randomness lies elsewhere may have the methods ``get_state`` and ``set_state`` for it. Their value, of
+numbers, text, arrays and containers, is noted before every reset.
+"""
+
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+
+from sb3_savo.checkpoints.logs import read_log, write_log
+
+# The statistics of a Monitor that last for longer than an episode
+MONITORED = ("episode_returns", "episode_lengths", "episode_times", "total_steps")
+
+
+class Recording(gym.Env):
+    """What is added to the class of an environment. All names are private, since the environment has attributes of its own."""
+
+    _sb3_savo_episode: dict[str, Any] | None = None
+    _sb3_savo_actions: list[Any]
+    _sb3_savo_observation: Any
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+        """
+        :param kwargs: The arguments of the environment's own
+        :return: What the environment returns
+        """
+        before = {"generator": generator_state(self), "own": own_state(self), "kwargs": copy.deepcopy(kwargs)}
+        result = super().reset(**kwargs)
+        self._sb3_savo_episode, self._sb3_savo_actions, self._sb3_savo_observation = before, [], result[0]
+        return result
+
+    def step(self, action: Any) -> Any:
+        """
+        :param action: The action
+        :return: What the environment returns
+        """
+        if self._sb3_savo_episode is not None:
+            self._sb3_savo_actions.append(np.array(action))
+        result = super().step(action)
+        self._sb3_savo_observation = result[0]
+        return result
+
+    def sb3_savo_recorded(self) -> dict[str, Any]:
+        """:return: What :meth:`sb3_savo_replay` needs to know, and what it compares"""
+        return {
+            "episode": self._sb3_savo_episode,
+            "actions": np.stack(self._sb3_savo_actions) if self._sb3_savo_episode and self._sb3_savo_actions else None,
+            "observation": copy.deepcopy(self._sb3_savo_observation) if self._sb3_savo_episode else None,
+            "generator": generator_state(self),
+            "own": own_state(self),
+            "monitors": [monitor_state(monitor) for monitor in monitors_of(self)],
+        }
+
+    def sb3_savo_replay(self, recorded: dict[str, Any]) -> str | None:
+        """
+        :param recorded: What :meth:`sb3_savo_recorded` has returned
+        :return: What differs afterwards; None if nothing does
+        """
+        episode = recorded["episode"]
+        monitors = list(monitors_of(self))
+        if episode is not None:
+            set_generator_state(self, episode["generator"])
+            set_own_state(self, episode["own"])
+            for monitor in monitors:
+                monitor.needs_reset = True
+            self.reset(**episode["kwargs"])
+            for action in recorded["actions"] if recorded["actions"] is not None else ():
+                self.step(action)
+        else:
+            set_generator_state(self, recorded["generator"])
+            set_own_state(self, recorded["own"])
+        for monitor, state in zip(monitors, recorded["monitors"], strict=True):
+            set_monitor_state(monitor, state)
+        if not equal(generator_state(self), recorded["generator"]):
+            return "its random generator has another state"
+        if not equal(own_state(self), recorded["own"]):
+            return "get_state() returns something else"
+        if episode is not None and not equal(self._sb3_savo_observation, recorded["observation"]):
+            return "its last observation is another one"
+        return None
+
+    def sb3_savo_forget(self) -> None:
+        """Give the environment its own class back."""
+        for name in ("_sb3_savo_episode", "_sb3_savo_actions", "_sb3_savo_observation"):
+            vars(self).pop(name, None)
+        self.__class__ = type(self).__mro__[2]  # the one behind Recording
+
+
+class RecordedClass:
+    """
+    A class for an environment in a worker process, which makes it when it is unpickled.
+
+    :param cls: The environment's class
+    """
+
+    def __init__(self, cls: type[gym.Env]):
+        self.cls = cls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return recorded_class, (self.cls,)
+
+
+def recorded_class(cls: type[gym.Env]) -> type[gym.Env]:
+    """
+    :param cls: A class of environments
+    :return: The same with :class:`Recording`; its name stays
+    """
+    return type(cls.__name__, (Recording, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+
+
+def generator_state(env: gym.Env) -> dict[str, Any]:
+    """:return: The state of an environment's random generator, which is made if there is none yet"""
+    return copy.deepcopy(dict(env.unwrapped.np_random.bit_generator.state))
+
+
+def set_generator_state(env: gym.Env, state: dict[str, Any]) -> None:
+    """
+    :param env: An environment
+    :param state: What :func:`generator_state` has returned
+    """
+    env.unwrapped.np_random.bit_generator.state = state
+
+
+def has_own_state(env: gym.Env) -> bool:
+    """:return: Whether an environment has ``get_state`` and ``set_state``"""
+    return callable(getattr(env.unwrapped, "get_state", None)) and callable(getattr(env.unwrapped, "set_state", None))
+
+
+def own_state(env: gym.Env) -> Any:
+    """:return: What an environment says of its state; None if it has no ``get_state`` and ``set_state``"""
+    return copy.deepcopy(env.unwrapped.get_state()) if has_own_state(env) else None  # type: ignore[attr-defined]
+
+
+def set_own_state(env: gym.Env, state: Any) -> None:
+    """
+    :param env: An environment
+    :param state: What :func:`own_state` has returned
+    """
+    if has_own_state(env):
+        env.unwrapped.set_state(state)  # type: ignore[attr-defined]
+
+
+def monitors_of(env: gym.Env) -> Iterator[Monitor]:
+    """:return: The environment and its parts, as far as they are SB3's ``Monitor``"""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, Monitor):
+            yield env
+        env = env.env
+
+
+def monitor_state(monitor: Monitor) -> dict[str, Any]:
+    """:return: The statistics of a ``Monitor``, and the content of its file"""
+    writer = monitor.results_writer
+    log = None if writer is None else read_log(writer.file_handler)
+    return {**{name: getattr(monitor, name) for name in MONITORED}, "elapsed": time.time() - monitor.t_start, "log": log}
+
+
+def set_monitor_state(monitor: Monitor, state: dict[str, Any]) -> None:
+    """
+    :param monitor: A ``Monitor``
+    :param state: What :func:`monitor_state` has returned
+    """
+    for name in MONITORED:
+        setattr(monitor, name, copy.copy(state[name]))
+    monitor.t_start = time.time() - state["elapsed"]
+    if monitor.results_writer is not None and state["log"] is not None:
+        write_log(monitor.results_writer.file_handler, state["log"])
+
+
+def equal(first: Any, second: Any) -> bool:
+    """:return: Whether observations or states of generators are the same, bit by bit"""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(equal(*pair) for pair in zip(first, second, strict=True))
+    first, second = np.asarray(first), np.asarray(second)
+    return first.shape == second.shape and bool(np.array_equal(first, second, equal_nan=first.dtype.kind == "f"))

@@ -1,0 +1,54 @@
+"""Which values a checkpoint holds: numbers, text, arrays, containers, spaces, noise, random generators, replay buffers."""
+
+import copy
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
+
+from sb3_savo.common.exploration import GaussianCandidateNoise, OrnsteinUhlenbeckCandidateNoise
+from sb3_savo.common.plausible import PlausibleRange
+from sb3_savo.files.codec import Encoder
+
+KNOWN = (StackedObservations, GaussianCandidateNoise, OrnsteinUhlenbeckCandidateNoise, PlausibleRange)
+
+
+def known_classes(model: BaseAlgorithm) -> tuple[type, ...]:
+    """
+    :param model: A model
+    :return: Classes of which its checkpoints hold instances, besides the containers and SB3's and Gymnasium's own
+    """
+    buffer = getattr(model, "replay_buffer", None)
+    return KNOWN if buffer is None else (*KNOWN, type(buffer))
+
+
+def is_encodable(value: Any) -> bool:
+    """:return: Whether a checkpoint can hold a value"""
+    try:
+        Encoder(KNOWN).encode(value, "")
+    except TypeError:
+        return False
+    return True
+
+
+def encode(value: Any, classes: tuple[type, ...]) -> tuple[Any, dict[str, Any]]:
+    """
+    :param value: A value that a checkpoint can hold
+    :param classes: What :func:`known_classes` has returned
+    :return: The value as JSON, and its arrays by name
+    :raises TypeError: if a part of it cannot be held; the message names the part
+    """
+    encoder = Encoder(classes)
+    return encoder.encode(value, "run"), encoder.arrays
+
+
+def settings_of(value: Any) -> Any:
+    """
+    :param value: An argument of a constructor
+    :return: JSON by which it is compared with another run's
+    """
+    try:
+        described, arrays = encode(copy.copy(value), KNOWN)
+    except TypeError:
+        return f"{type(value).__module__}.{type(value).__qualname__}"
+    return [described, {name: array.tolist() for name, array in arrays.items()}]
