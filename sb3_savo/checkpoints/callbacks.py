@@ -45,7 +45,7 @@ def callback_state(callback: BaseCallback) -> dict[str, Any]:
             values[name] = value
         elif not callable(value) and not isinstance(value, type):
             warnings.warn(
-                f"checkpoints: {type(callback).__name__}.{name} is a {type(value).__name__}, which a checkpoint does not hold. "
+                f"checkpoints: {type(callback).__name__}.{name} is a {type(value).__name__}, which no checkpoint holds. "
                 "It begins anew where the run goes on.",
                 stacklevel=7,
             )

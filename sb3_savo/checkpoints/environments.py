@@ -138,7 +138,7 @@ def wrapper_state(wrapper: VecEnv) -> dict[str, Any]:
             values[name] = value
         elif not isinstance(value, VecEnv) and not callable(value):
             warnings.warn(
-                f"checkpoints: {type(wrapper).__name__}.{name} is a {type(value).__name__}, which a checkpoint does not hold. "
+                f"checkpoints: {type(wrapper).__name__}.{name} is a {type(value).__name__}, which no checkpoint holds. "
                 "It begins anew where the run goes on.",
                 stacklevel=8,
             )

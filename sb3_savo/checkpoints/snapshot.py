@@ -198,19 +198,20 @@ def check_continues(model: BaseAlgorithm, checkpoint: Checkpoint, start: int) ->
     if different:
         told = ", ".join(f"{name}={getattr(model, name, None)!r}" for name in different)
         raise ValueError(
-            f"checkpoints={folder!r} holds a run with other arguments than {told}: a run that goes on must have the same. {anew}"
+            f"checkpoints={folder!r} holds a run with other arguments than {told}: a run that goes on must have the same. "
+            f"{anew}"
         )
     if about["start"] != start:
         raise ValueError(
-            f"checkpoints={folder!r} holds a run that began at step {about['start']}, and this one begins at step {start}: both "
-            f"must be the same. {anew}"
+            f"checkpoints={folder!r} holds a run that began at step {about['start']}, and this one begins at step {start}: "
+            f"both must be the same. {anew}"
         )
     here, there = machine(), about["machine"]
     changes = [f"{name} {value} there, {here.get(name)} here" for name, value in there.items() if value != here.get(name)]
     if changes:
         warnings.warn(
-            f"checkpoints={folder!r} was written under other conditions ({'; '.join(changes)}). The run goes on, but numbers may "
-            "be rounded differently from now on.",
+            f"checkpoints={folder!r} was written under other conditions ({'; '.join(changes)}). The run goes on, but numbers "
+            "may be rounded differently from now on.",
             stacklevel=6,
         )
 

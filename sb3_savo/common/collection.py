@@ -210,16 +210,19 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         """The shape of ``action_noise`` for one environment: an action's, or in a discrete space an embedding's."""
         return (self.action_dim,) if isinstance(self.action_space, EmbeddedDiscrete) else self.action_space.shape  # type: ignore[return-value]
 
-    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **kwargs: Any) -> RolloutReturn:
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, **kwargs: Any) -> RolloutReturn:  # type: ignore[override]
         """
         :param env: The training environment
         :param callback: The callbacks of the run
-        :param args: See SB3's method, as for the others
+        :param kwargs: SB3's other arguments
         :return: The number of steps and episodes, and whether the run goes on
         """
-        if self._checkpointed_run is not None and not self._checkpointed_run.visit(callback):
-            return RolloutReturn(0, 0, continue_training=False)
-        return super().collect_rollouts(env, callback, *args, **kwargs)
+        if self._checkpointed_run is not None:
+            if not self._checkpointed_run.visit(callback):
+                return RolloutReturn(0, 0, continue_training=False)
+            # A checkpoint has brought others
+            kwargs |= {"replay_buffer": self.replay_buffer, "action_noise": self.action_noise}
+        return super().collect_rollouts(env, callback, **kwargs)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
