@@ -20,6 +20,7 @@ import torch as th
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -360,3 +361,14 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.parametrize("kind", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_the_noise_of_sb3_is_read(kind, n_envs, tmp_path):
+    noise = kind(np.zeros(1), np.ones(1))
+    model = SAVO("MlpPolicy", make_vec_env(ENV_ID, n_envs), **SMALL, action_noise=noise).learn(45)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.save(tmp_path / "model.zip")
+    assert str(SAVO.load(tmp_path / "model.zip").action_noise) == str(model.action_noise)

@@ -1,4 +1,4 @@
-"""Arrays in blocks that are named by their content: a block that did not change is neither written nor stored again."""
+"""Large arrays in blocks that are named by their content: a block that did not change is neither written nor stored again."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sb3_savo.files.arrays import KINDS, bytes_in
-from sb3_savo.files.atomic import write
+from sb3_savo.files.atomic import PARTIAL, sync
 from sb3_savo.files.errors import FileError
 
 BLOCK_BYTES = 2**20
@@ -49,9 +49,16 @@ class Blocks:
             block = content[start : start + BLOCK_BYTES]
             digest = hashlib.sha256(block).hexdigest()
             if not self.path(digest).exists():
-                write(self.path(digest), bytes(block))
+                self._write_block(digest, block)
             digests.append(digest)
         return {"dtype": array.dtype.str, "shape": list(array.shape), "bytes": len(content), "blocks": digests}
+
+    def _write_block(self, digest: str, block: memoryview) -> None:
+        aside = self.folder / f"{digest}{PARTIAL}"
+        with aside.open("wb") as file:
+            file.write(block)
+            sync(file)
+        os.replace(aside, self.path(digest))
 
     def read(self, described: Mapping[str, Any]) -> np.ndarray:
         """

@@ -18,7 +18,7 @@ NOT_SAVED = (
     "observation_space",
     "action_space",
     "reset_infos",
-    "_seeds",
+    "_seeds",  # of a wrapper, not used
     "_options",
     "metadata",
     "results_writer",
@@ -79,7 +79,10 @@ def environment_state(env: VecEnv) -> dict[str, Any]:
     :return: Its state and those of its wrappers
     """
     *wrappers, base = layers(env)
-    state = {"type": type(base).__name__, "wrappers": [wrapper_state(wrapper) for wrapper in wrappers]}
+    # The arguments of the next reset
+    next_reset = {"_seeds": list(base._seeds), "_options": list(base._options)}
+    wrapped = [wrapper_state(wrapper) for wrapper in wrappers]
+    state = {"type": type(base).__name__, "wrappers": wrapped, "next_reset": next_reset}
     if knows_its_state(base):
         return {**state, "own": base.get_state()}  # type: ignore[attr-defined]
     return {**state, "recorded": base.env_method("sb3_savo_recorded")}
@@ -102,6 +105,7 @@ def set_environment_state(env: VecEnv, state: dict[str, Any], name: str) -> None
         )
     for wrapper, part in zip(wrappers, state["wrappers"], strict=True):
         set_wrapper_state(wrapper, part)
+    vars(base).update(state["next_reset"])
     if knows_its_state(base) != ("own" in state):
         raise ValueError(
             f"checkpoints: {name} is a {type(base).__name__}, and in the checkpoint a {state['type']}: it must be the same."

@@ -3,35 +3,42 @@ The folder of a run's checkpoints::
 
     checkpoints/
         lock                        held by the process that writes
-        blocks/SHA-256.block        pieces of arrays, shared by the checkpoints
+        blocks/SHA-256.block        pieces of large arrays, shared by the checkpoints
         step-000000012000/
             model.zip               what ``save`` writes: SB3 and the RL Zoo read it
             state.json              everything else that is no array
+            arrays.zip              small arrays
             manifest.json           format, versions, and the size and SHA-256 of everything above
 
 A checkpoint is written aside, synced and renamed. Then the oldest of three is deleted.
 """
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+import zipfile
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sb3_savo.checkpoints.blocks import ArraysIn, Blocks
+from sb3_savo.checkpoints.blocks import BLOCK_BYTES, ArraysIn, Blocks
+from sb3_savo.files.archives import Archive
+from sb3_savo.files.arrays import SUFFIX, ArraysOf, write_array
 from sb3_savo.files.atomic import PARTIAL, full_disk_explained, sync, sync_folder
 from sb3_savo.files.errors import FileError, explain
 from sb3_savo.files.models import check_format, format_text
 
 KEPT = 2
-MANIFEST, MODEL, STATE = "manifest.json", "model.zip", "state.json"
+MANIFEST, MODEL, STATE, ARRAYS = "manifest.json", "model.zip", "state.json", "arrays.zip"
+FILES = (MODEL, STATE, ARRAYS)
 
 
 class Checkpoint(NamedTuple):
@@ -46,7 +53,7 @@ class Checkpoint(NamedTuple):
 
     folder: Path
     state: Any
-    arrays: ArraysIn
+    arrays: Mapping[str, np.ndarray]
     about: dict[str, Any]
 
     @property
@@ -120,15 +127,17 @@ class Store:
         try:
             about = self._read_manifest(folder / MANIFEST)
             contents = {}
-            for name in (MODEL, STATE):
+            for name in FILES:
                 contents[name] = read_checked(folder / name, about["files"][name])
             for described in about["arrays"].values():
                 self.blocks.check(described)
+            small = ArraysOf(Archive(io.BytesIO(contents[ARRAYS]), "zip of arrays"))
         except FileError as error:
             raise explain(folder, error) from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise explain(folder, FileError(f"{MANIFEST} is damaged: {type(error).__name__}: {error}")) from error
-        return Checkpoint(folder, json.loads(contents[STATE]), ArraysIn(self.blocks, about["arrays"]), about)
+        arrays = ChainMap[str, np.ndarray](ArraysIn(self.blocks, about["arrays"]), small)  # type: ignore[arg-type]
+        return Checkpoint(folder, json.loads(contents[STATE]), arrays, about)
 
     @staticmethod
     def _read_manifest(path: Path) -> dict[str, Any]:
@@ -164,13 +173,13 @@ class Store:
         with full_disk_explained(folder):
             try:
                 aside.mkdir()
-                described = {name: self.blocks.write(*array) for name, array in arrays.items()}
+                described = self._write_arrays(aside / ARRAYS, arrays)
                 save_model(aside / MODEL)
-                write_synced(aside / STATE, json.dumps(state))
-                files = {name: describe_file(aside / name) for name in (MODEL, STATE)}
+                write_synced(aside / STATE, json.dumps(state).encode())
+                files = {name: describe_file(aside / name) for name in FILES}
                 manifest = {"format": json.loads(format_text()), "files": files, "arrays": described, **about}
                 text = json.dumps(manifest, indent=1)
-                write_synced(aside / MANIFEST, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+                write_synced(aside / MANIFEST, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
                 sync_folder(aside)
                 if folder.exists():  # a damaged one, which was passed over
                     shutil.rmtree(folder)
@@ -180,6 +189,26 @@ class Store:
                 raise
         sync_folder(self.folder)
         self._prune()
+
+    def _write_arrays(self, path: Path, arrays: dict[str, tuple[np.ndarray, int | None]]) -> dict[str, Any]:
+        """
+        :param path: Where to write the small arrays
+        :param arrays: See :meth:`write`
+        :return: How to read the large ones, by name
+        """
+        small = io.BytesIO()
+        described = {}
+        with zipfile.ZipFile(small, "w") as archive:
+            for name, (array, n_rows) in arrays.items():
+                if array.nbytes >= BLOCK_BYTES:
+                    described[name] = self.blocks.write(array, n_rows)
+                else:
+                    with archive.open(name + SUFFIX, "w") as entry:
+                        write_array(entry, array)
+        write_synced(path, small.getvalue())
+        if described:
+            sync_folder(self.blocks.folder)
+        return described
 
     def _prune(self) -> None:
         for folder in self.folders()[KEPT:]:
@@ -194,13 +223,13 @@ class Store:
         self.blocks.keep(digests)
 
 
-def write_synced(path: Path, text: str) -> None:
+def write_synced(path: Path, content: bytes) -> None:
     """
     :param path: A new file
-    :param text: Its content, which is on the disk afterwards
+    :param content: Its bytes, which are on the disk afterwards
     """
     with path.open("wb") as file:
-        file.write(text.encode())
+        file.write(content)
         sync(file)
 
 

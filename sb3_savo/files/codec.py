@@ -64,6 +64,8 @@ class Encoder:
             return {"scalar": value.dtype.str, "bytes": base64.b64encode(value.tobytes()).decode()}
         if isinstance(value, np.dtype):
             return {"dtype": value.str}
+        if isinstance(value, type) and issubclass(value, np.generic):
+            return {"scalar_type": np.dtype(value).str}
         if isinstance(value, th.Tensor):
             self.arrays[where] = value.detach().cpu().numpy()
             return {"tensor": where}
@@ -153,6 +155,8 @@ class Decoder:
             return np.frombuffer(base64.b64decode(value["bytes"]), dtype=dtype, count=1)[0]
         if kind == "dtype":
             return np.dtype(content)
+        if kind == "scalar_type":
+            return np.dtype(content).type
         if kind == "tensor":
             return th.from_numpy(self.arrays[content])
         if kind == "device":

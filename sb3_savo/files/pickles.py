@@ -171,6 +171,8 @@ CLASSES: dict[tuple[str, str], type] = {
 # What it may only mention
 MENTIONED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
+    # The data type of SB3's action noise
+    **{("numpy", kind.__name__): kind for kind in (np.float16, np.float32, np.float64)},
     ("numpy.random.bit_generator", "SeedSequence"): np.random.SeedSequence,
     (BasePolicy.__module__, "BasePolicy._dummy_schedule"): BasePolicy._dummy_schedule,
 }

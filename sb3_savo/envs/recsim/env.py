@@ -134,6 +134,20 @@ class RecSimVecEnv(DummyVecEnv):
         self.__dict__.update(state)
         self._share_users()
 
+    def get_state(self) -> dict[str, Any]:
+        """:return: The users and their random generators, for a checkpoint"""
+        users = {name: value.copy() for name, value in vars(self.users).items() if isinstance(value, np.ndarray)}
+        return {"users": users, "generators": [recsim.np_random.bit_generator.state for recsim in self._recsims]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: What :meth:`get_state` has returned
+        """
+        for name, value in state["users"].items():
+            getattr(self.users, name)[:] = value
+        for recsim, generator in zip(self._recsims, state["generators"], strict=True):
+            recsim.np_random.bit_generator.state = generator
+
     def step_async(self, actions: np.ndarray) -> None:
         """
         :param actions: Index of the item for each user, (n_envs,)

@@ -1,0 +1,204 @@
+"""The files of checkpoints: written whole or not at all, checked before they are believed, and none written twice."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from sb3_savo import SAVO
+from sb3_savo.checkpoints import run
+from sb3_savo.checkpoints import store as store_module
+from sb3_savo.checkpoints.blocks import BLOCK_BYTES, Blocks
+from sb3_savo.checkpoints.store import Store
+from sb3_savo.files.errors import FileError
+from tests.checkpoints.runs import count_rollouts
+from tests.models import SMALL
+
+LARGE = BLOCK_BYTES // 8 + 5  # float64 numbers that fill a block and a little more
+
+
+def write(store, step, **arrays):
+    """A checkpoint without a model."""
+    sized = {name: (array, None) for name, array in arrays.items()}
+    store.write(step, lambda path: path.write_bytes(b"model"), {"step": step}, sized, {"num_timesteps": step})
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+def test_what_is_written_is_read(store):
+    rng = np.random.default_rng(0)
+    arrays = {"small": rng.normal(size=(3, 2)), "large": rng.normal(size=LARGE), "empty": np.zeros((0, 3), np.float32)}
+    write(store, 7, **arrays)
+    checkpoint = store.newest()
+    assert checkpoint.state == {"step": 7} and checkpoint.about["num_timesteps"] == 7
+    assert checkpoint.model.read_bytes() == b"model"
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(checkpoint.arrays[name], array)
+        assert checkpoint.arrays[name].dtype == array.dtype
+
+
+def test_two_are_kept_and_blocks_are_shared(store):
+    array = np.arange(3.0 * LARGE)
+    write(store, 1, buffer=array)
+    n_blocks = len(list(store.blocks.folder.iterdir()))
+    array[-1] = 0
+    write(store, 2, buffer=array)
+    assert len(list(store.blocks.folder.iterdir())) == n_blocks + 1
+    array[:] = 1
+    for step in (3, 4):
+        write(store, step, buffer=array)
+    assert [path.name for path in store.folders()] == ["step-000000000004", "step-000000000003"]
+    digests = {path.stem for path in store.blocks.folder.iterdir()}
+    assert digests == set(store.newest().about["arrays"]["buffer"]["blocks"])
+
+
+def test_rows_that_are_zero_are_not_written(tmp_path):
+    blocks = Blocks(tmp_path)
+    array = np.zeros((9, LARGE))
+    array[:2] = np.random.default_rng(0).normal(size=(2, LARGE))
+    described = blocks.write(array, n_rows=3)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= array[:3].nbytes
+    np.testing.assert_array_equal(blocks.read(described), array)
+
+
+def test_every_damage_is_found_and_named(store):
+    write(store, 1, buffer=np.zeros(LARGE))
+    write(store, 2, buffer=np.random.default_rng(0).normal(size=LARGE), small=np.ones(3))
+    newest = store.folders()[0]
+    own = [store.blocks.path(digest) for digest in store.newest().about["arrays"]["buffer"]["blocks"]]
+    rng = random.Random(0)
+    for path in (*newest.iterdir(), *own):
+        content = path.read_bytes()
+        position = rng.randrange(len(content))
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << rng.randrange(8)
+        for damaged in (bytes(flipped), content[:position], content + b"x", None):
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            with pytest.warns(UserWarning, match=f"is damaged, and the one before it is used.*{path.name}.*{newest.name}"):
+                assert store.newest().state == {"step": 1}
+            path.write_bytes(content)
+    assert store.newest().state == {"step": 2}
+
+
+def test_none_that_can_be_read_is_an_error(store):
+    write(store, 1)
+    (store.folders()[0] / store_module.MANIFEST).write_text("{}")
+    with pytest.raises(FileError, match=r"none of its checkpoints can be read\. To begin anew.*manifest\.json"):
+        store.newest()
+
+
+def test_a_later_format_names_the_version(store):
+    write(store, 1)
+    path = store.folders()[0] / store_module.MANIFEST
+    about = json.loads(path.read_text().partition("\n")[2])
+    about["format"] = {"format": 99, "version": "9.9"}
+    text = json.dumps(about)
+    path.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}")
+    with pytest.raises(FileError, match=r"sb3-savo 9\.9 wrote it"):
+        store.newest()
+
+
+def write_forever(folder):
+    store = Store(folder)
+    rng = np.random.default_rng()
+    array = rng.normal(size=LARGE)
+    for step in range(store.newest().state["step"] + 1, 10**9):
+        array[rng.integers(LARGE)] = step
+        write(store, step, buffer=array, small=array[:9])
+
+
+def test_sigkill_while_writing_leaves_a_checkpoint(tmp_path):
+    """``benchmarks.durability`` does so 500 times."""
+    first = Store(tmp_path)
+    write(first, 0)
+    first.close()
+    rng = random.Random(0)
+    for _ in range(4):
+        process = multiprocessing.get_context("fork").Process(target=write_forever, args=(tmp_path,))
+        process.start()
+        time.sleep(0.1 + 0.1 * rng.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        store = Store(tmp_path)
+        checkpoint = store.newest()
+        assert not list(tmp_path.glob("*.partial"))
+        if checkpoint.state["step"] > 0:
+            np.testing.assert_array_equal(checkpoint.arrays["small"], checkpoint.arrays["buffer"][:9])
+        store.close()
+
+
+def learn_on_a_full_disk(folder, n_bytes, found):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning) as warned:
+        count_rollouts(patch, 5)
+        model = SAVO("MlpPolicy", "InvertedPendulumRestricted-v4", **SMALL)
+
+        def fill(*_):
+            if model.num_timesteps == 60:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+            return True
+
+        try:
+            model.learn(100, callback=fill, checkpoints=folder)
+        except OSError as error:
+            found.put(str(error))
+    for warning in warned:
+        found.put(str(warning.message))
+    found.put(model.num_timesteps)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1000, 30_000])
+def test_a_full_disk_leaves_the_one_before(n_bytes, tmp_path):
+    context = multiprocessing.get_context("fork")
+    found = context.SimpleQueue()
+    process = context.Process(target=learn_on_a_full_disk, args=(tmp_path, n_bytes, found))
+    process.start()
+    process.join(60)
+    messages = []
+    while not found.empty():
+        messages.append(found.get())
+    assert messages[-1] == 100  # learning went on
+    assert any("A checkpoint could not be written, and learning goes on" in str(message) for message in messages)
+    assert any(str(tmp_path) in str(message) and "bytes are free" in str(message) for message in messages)
+    store = Store(tmp_path)
+    assert 0 < store.newest().about["num_timesteps"] <= 60
+    store.close()
+
+
+def test_one_process_at_a_time(store, tmp_path):
+    with pytest.raises(ValueError, match="is in use by another process"):
+        SAVO("MlpPolicy", "InvertedPendulumRestricted-v4", **SMALL).learn(60, checkpoints=tmp_path)
+
+
+def test_checkpoints_take_a_hundredth_of_the_time(tmp_path, monkeypatch):
+    """By construction: the next one is due when 100 times the duration of the last have passed."""
+    now, written = [0.0], []
+    write = Store.write
+
+    def slow(self, *args):
+        written.append(now[0])
+        now[0] += 3.0
+        write(self, *args)
+
+    def one_second(*_):
+        now[0] += 1.0
+        return True
+
+    monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Store, "write", slow)
+    SAVO("MlpPolicy", "InvertedPendulumRestricted-v4", **SMALL).learn(700, callback=one_second, checkpoints=tmp_path)
+    assert written == [0.0, 303.0, 606.0, 709.0]  # the last one at the end
