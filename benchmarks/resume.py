@@ -30,7 +30,6 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
@@ -40,8 +39,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_savo import WatchedSubprocVecEnv
 from sb3_savo.algorithms import ALGORITHMS
-from sb3_savo.checkpoints import run as checkpointed_run
-from sb3_savo.checkpoints.snapshot import random_state
+from sb3_savo.common.checkpoints import run as checkpointed_run
+from sb3_savo.common.checkpoints.snapshot import random_state
 from sb3_savo.envs.recsim import RecSimVecEnv
 
 TASKS = {
@@ -78,7 +77,7 @@ class Case(NamedTuple):
     algorithm: str = "savo"
     n_envs: int = 1
     arguments: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    vec_env: Callable[..., VecEnv] = DummyVecEnv
+    vec_env: type[DummyVecEnv] | type[SubprocVecEnv] = DummyVecEnv
     wrap: Callable[[VecEnv], VecEnv] | None = None
     n_steps: int = N_STEPS
 
@@ -191,7 +190,7 @@ def learn(case: Case, folder: Path, checkpoints: Path | None, at_start: Callable
     return digest(model, evaluation, folder)
 
 
-def digest(model: BaseAlgorithm, evaluation: EvalCallback, folder: Path) -> str:
+def digest(model: Any, evaluation: EvalCallback, folder: Path) -> str:
     """
     :param model: A model that has learned
     :param evaluation: Its evaluations
@@ -219,7 +218,7 @@ def digest(model: BaseAlgorithm, evaluation: EvalCallback, folder: Path) -> str:
 
     states, _ = model._get_torch_save_params()
     parts: list[Any] = [model.get_parameters()[name] for name in states]
-    buffer = vars(model.replay_buffer)  # type: ignore[arg-type]
+    buffer = vars(model.replay_buffer)
     parts += [buffer[name] for name in sorted(buffer) if isinstance(buffer[name], (np.ndarray, dict, int))]
     parts += [random_state(model), model.num_timesteps, model._n_updates, model._last_obs]
     parts += [getattr(noise, "state", None) for noise in [getattr(model, "candidate_noise", None)]]
@@ -337,7 +336,7 @@ def main() -> None:
         and (not args.special or case.name in special)
     ]
     rng = random.Random(args.seed)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case in cases:
         folder = Path(tempfile.mkdtemp(prefix="resume-"))
         kills, is_equal = survive(case, args.kills, folder, rng)

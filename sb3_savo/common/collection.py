@@ -38,7 +38,7 @@ from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
 
 if TYPE_CHECKING:
-    from sb3_savo.checkpoints import CheckpointedRun
+    from sb3_savo.common.checkpoints import CheckpointedRun
 
 
 class CollectingAlgorithm(OffPolicyAlgorithm):

@@ -14,7 +14,6 @@ from stable_baselines3.common.utils import FloatSchedule, get_system_info
 
 from sb3_savo.acceleration import has_bfloat16_hardware, keep_freed_memory
 from sb3_savo.arguments import InheritedArguments, check_device, check_flag
-from sb3_savo.checkpoints import CheckpointedRun
 from sb3_savo.common.before_learning import (
     check_evaluation,
     check_learn_arguments,
@@ -22,6 +21,7 @@ from sb3_savo.common.before_learning import (
     warn_of_no_gradient_step,
 )
 from sb3_savo.common.buffers import Batch
+from sb3_savo.common.checkpoints import CheckpointedRun
 from sb3_savo.common.collection import CollectingAlgorithm
 from sb3_savo.common.environments import check_spaces_match, make_env
 from sb3_savo.common.loading import check_replay_buffer

@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from benchmarks.resume import Case, learn
-from sb3_savo.checkpoints import run
+from sb3_savo.common.checkpoints import run
 
 
 class Interrupted(Exception):

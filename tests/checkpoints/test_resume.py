@@ -339,7 +339,7 @@ def test_an_unknown_vectorized_environment_is_refused(tmp_path):
 
 def test_another_machine_is_a_warning(tmp_path, monkeypatch):
     small().learn(60, checkpoints=tmp_path)
-    monkeypatch.setattr("sb3_savo.checkpoints.snapshot.th.get_num_threads", lambda: 7)
+    monkeypatch.setattr("sb3_savo.common.checkpoints.snapshot.th.get_num_threads", lambda: 7)
     with pytest.warns(UserWarning, match="threads 1 there, 7 here"):
         small().learn(80, checkpoints=tmp_path)
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from sb3_savo import SAVO
-from sb3_savo.checkpoints import run
-from sb3_savo.checkpoints import store as store_module
-from sb3_savo.checkpoints.blocks import BLOCK_BYTES, Blocks
-from sb3_savo.checkpoints.store import Store
+from sb3_savo.common.checkpoints import run
+from sb3_savo.common.checkpoints import store as store_module
+from sb3_savo.common.checkpoints.blocks import BLOCK_BYTES, Blocks
+from sb3_savo.common.checkpoints.store import Store
 from sb3_savo.files.errors import FileError
 from tests.checkpoints.runs import count_rollouts
 from tests.models import SMALL

@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_savo.checkpoints.logs import read_log, write_log
+from sb3_savo.common.checkpoints.logs import read_log, write_log
 
 # The statistics of a Monitor that last for longer than an episode
 MONITORED = ("episode_returns", "episode_lengths", "episode_times", "total_steps")

@@ -8,6 +8,6 @@ A run that survives anything: ``learn(3e6, checkpoints="folder")`` starts, or go
 - ``store``, ``blocks``: the files. Two checkpoints are kept, and what did not change between them is stored once.
 """
 
-from sb3_savo.checkpoints.run import CheckpointedRun
+from sb3_savo.common.checkpoints.run import CheckpointedRun
 
 __all__ = ["CheckpointedRun"]

@@ -12,11 +12,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 
-from sb3_savo.checkpoints.callbacks import evaluation_environments
-from sb3_savo.checkpoints.environments import start_recording, stop_recording
-from sb3_savo.checkpoints.logs import cut_events
-from sb3_savo.checkpoints.snapshot import check_continues, log_folder, put_back, take
-from sb3_savo.checkpoints.store import Store
+from sb3_savo.common.checkpoints.callbacks import evaluation_environments
+from sb3_savo.common.checkpoints.environments import start_recording, stop_recording
+from sb3_savo.common.checkpoints.logs import cut_events
+from sb3_savo.common.checkpoints.snapshot import check_continues, log_folder, put_back, take
+from sb3_savo.common.checkpoints.store import Store
 from sb3_savo.files.errors import FileError, explain
 
 # A checkpoint is due when so many times the duration of the last one have passed, so they take at most 1 % of the time

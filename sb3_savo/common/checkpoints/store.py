@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sb3_savo.checkpoints.blocks import BLOCK_BYTES, ArraysIn, Blocks
+from sb3_savo.common.checkpoints.blocks import BLOCK_BYTES, ArraysIn, Blocks
 from sb3_savo.files.archives import Archive
 from sb3_savo.files.arrays import SUFFIX, ArraysOf, write_array
 from sb3_savo.files.atomic import PARTIAL, full_disk_explained, sync, sync_folder

@@ -7,9 +7,9 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
-from sb3_savo.checkpoints.logs import read_log, write_log
-from sb3_savo.checkpoints.recording import RecordedClass, Recording, recorded_class
-from sb3_savo.checkpoints.values import is_encodable
+from sb3_savo.common.checkpoints.logs import read_log, write_log
+from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, recorded_class
+from sb3_savo.common.checkpoints.values import is_encodable
 
 # What a wrapper's constructor has made, or what lasts for one step only
 NOT_SAVED = (

@@ -8,9 +8,9 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_savo.checkpoints.environments import environment_state, set_environment_state
-from sb3_savo.checkpoints.values import is_encodable
 from sb3_savo.common.before_learning import callbacks_in
+from sb3_savo.common.checkpoints.environments import environment_state, set_environment_state
+from sb3_savo.common.checkpoints.values import is_encodable
 
 # Where a callback is in the run, which SB3 tells it
 NOT_SAVED = ("model", "locals", "globals", "parent")

@@ -15,16 +15,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from sb3_savo.checkpoints.callbacks import (
+from sb3_savo.common.checkpoints.callbacks import (
     advance_progress_bars,
     callback_state,
     restored_callbacks,
     set_callback_state,
 )
-from sb3_savo.checkpoints.environments import environment_state, set_environment_state
-from sb3_savo.checkpoints.logs import logger_state, set_logger_state
-from sb3_savo.checkpoints.store import Checkpoint
-from sb3_savo.checkpoints.values import encode, known_classes, settings_of
+from sb3_savo.common.checkpoints.environments import environment_state, set_environment_state
+from sb3_savo.common.checkpoints.logs import logger_state, set_logger_state
+from sb3_savo.common.checkpoints.store import Checkpoint
+from sb3_savo.common.checkpoints.values import encode, known_classes, settings_of
 from sb3_savo.common.loading import restore
 from sb3_savo.files.codec import Decoder
 from sb3_savo.files.models import REMADE, read_model
