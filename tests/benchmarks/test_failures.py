@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import failures
+from benchmarks import failing_env, failures
 from benchmarks.failing_env import EPISODE_STEPS, KINDS, FailingEnv, Failure
 
 ARGUMENTS = argparse.Namespace(n_envs=2, steps_between=80, seed=0)
@@ -15,7 +15,7 @@ ARGUMENTS = argparse.Namespace(n_envs=2, steps_between=80, seed=0)
 
 def run(monkeypatch, tmp_path):
     """:return: The exit code and the table, for both agents with two failures each"""
-    arguments = ["--steps", "800", "--steps-between", "80", "--n-envs", "2", "--file", str(tmp_path / "failures.csv")]
+    arguments = ["--steps", "240", "--steps-between", "20", "--n-envs", "2", "--file", str(tmp_path / "failures.csv")]
     monkeypatch.setattr(sys, "argv", ["failures", *arguments])
     with pytest.raises(SystemExit) as ended:
         failures.main()
@@ -24,7 +24,9 @@ def run(monkeypatch, tmp_path):
 
 @pytest.fixture
 def forks(monkeypatch):
-    """Workers that start at once, and kinds of failures that end at once."""
+    """Workers that start at once, and failures that come soon and end at once."""
+    monkeypatch.setattr(failures, "EPISODE_STEPS", 5)
+    monkeypatch.setattr(failing_env, "EPISODE_STEPS", 5)
     make = failures.WatchedSubprocVecEnv
     monkeypatch.setattr(failures, "WatchedSubprocVecEnv", lambda *args, **kwargs: make(*args, start_method="fork", **kwargs))
     monkeypatch.setattr(failures.Trial, "kinds", lambda self: iter(["nan_reward", "killed"] * 100))
@@ -35,7 +37,7 @@ def test_command(forks, monkeypatch, tmp_path, capsys):
     assert code == 0 and table.kind.tolist() == ["nan_reward", "killed"]
     assert table.failures.min() >= 2 and (table.named == table.failures).all() and (table.lost_saves == 0).all()
     total = int(capsys.readouterr().out.splitlines()[-1].split()[0].replace(",", ""))
-    assert table.transitions.sum() <= total and total >= 800
+    assert table.transitions.sum() <= total and total >= 240
 
 
 def test_an_unnamed_failure_is_counted(forks, monkeypatch, tmp_path, capsys):
