@@ -138,7 +138,8 @@ def machine(threads: int) -> str:
     """
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
-        names = [line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         cpu = names[0] if names else cpu
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy", "stable_baselines3")]
     bfloat16 = "AMX" if th.cpu._is_amx_tile_supported() else "no AMX"

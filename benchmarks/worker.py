@@ -90,7 +90,8 @@ def processor() -> str:
 
 def commit() -> str | None:
     """:return: The commit of the checkout, with a mark if the code that decides results has changed since; None without git"""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    # Without the lock that "git status" takes to note what it has found: a killed run would leave the checkout locked
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run(

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.subproc_vec_env import _worker
@@ -28,7 +30,10 @@ CLOSE_SECONDS = 3.0
 
 
 class WorkerError(RuntimeError):
-    """A worker of :class:`WatchedSubprocVecEnv` has raised an error, died or stopped answering."""
+    """
+    A worker of :class:`WatchedSubprocVecEnv` has raised an error, died, stopped answering, or returned an observation of the
+    wrong shape.
+    """
 
 
 class Failure(NamedTuple):
@@ -81,12 +86,16 @@ class WatchedConnection:
         self.index = index
         self.timeout = timeout
         self.stack_file = stack_file
+        # None until the worker has told it
+        self.observation_space: spaces.Space | None = None
+        self._command = ""
 
     def send(self, message: Any) -> None:
         """
         :param message: The message
         :raises WorkerError: if the worker has ended
         """
+        self._command = message[0]
         try:
             self.connection.send(message)
         except OSError:
@@ -98,7 +107,8 @@ class WatchedConnection:
     def recv(self) -> Any:
         """
         :return: The worker's answer
-        :raises WorkerError: if the worker raises an error, ends or does not answer in time
+        :raises WorkerError: if the worker raises an error, ends, does not answer in time or gives an observation of another
+            shape than its space has
         """
         if not wait([self.connection, self.process.sentinel], self.timeout):
             raise self._error(
@@ -109,7 +119,15 @@ class WatchedConnection:
             raise self._error(f"raised an error:\n{answer.traceback}")
         if answer is NO_ANSWER:
             raise self._error(self._death())
+        if self.observation_space is not None and self._command in ("step", "reset"):
+            self._check_shapes(answer)
         return answer
+
+    def _check_shapes(self, answer: Any) -> None:
+        is_last = self._command == "step" and answer[2]
+        for observation in (answer[0], answer[3]["terminal_observation"]) if is_last else (answer[0],):
+            if difference := shape_difference(observation, self.observation_space):
+                raise self._error(f"has returned an observation that does not fit its space: {difference}")
 
     def close(self) -> None:
         self.connection.close()
@@ -140,11 +158,36 @@ class WatchedConnection:
 NO_ANSWER = object()
 
 
+def shape_difference(observation: Any, space: spaces.Space | None, name: str = "its") -> str | None:
+    """
+    :param observation: What an environment has returned
+    :param space: Its observation space
+    :param name: How to call the observation in the message
+    :return: In what the shapes differ; None if they do not
+    """
+    if isinstance(space, spaces.Dict):
+        parts: Any = space.spaces.items()
+    elif isinstance(space, spaces.Tuple):
+        parts = enumerate(space.spaces)
+    elif space is None or space.shape is None or np.shape(observation) == space.shape:
+        return None
+    else:
+        return f"{name} shape is {np.shape(observation)}, and must be {space.shape}."
+    for key, part in parts:
+        try:
+            value = observation[key]
+        except (LookupError, TypeError):
+            return f"it has no entry {key!r}."
+        if difference := shape_difference(value, part, f"entry {key!r}: its"):
+            return difference
+    return None
+
+
 class WatchedSubprocVecEnv(SubprocVecEnv):
     """
-    SB3's ``SubprocVecEnv``, which fails loudly: where a worker raises an error, dies or hangs, the call raises a
-    :class:`WorkerError` that names the worker and shows its traceback. :meth:`close` returns within five seconds, and the
-    workers end when their parent does, even if it is killed.
+    SB3's ``SubprocVecEnv``, which fails loudly: where a worker raises an error, dies, hangs or returns an observation of the
+    wrong shape, the call raises a :class:`WorkerError` that names the worker and shows its traceback. :meth:`close` returns
+    within five seconds, and the workers end when their parent does, even if it is killed.
 
     :param env_fns: Environments to run in subprocesses
     :param start_method: How to start the subprocesses, one of ``multiprocessing.get_all_start_methods()``; by default
@@ -179,8 +222,9 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
             for remote in remotes:
                 remote.send(("get_spaces", None))
             answers = [remote.recv() for remote in remotes]
-            for remote in remotes:
+            for remote, (observation_space, _) in zip(remotes, answers, strict=True):
                 remote.timeout = timeout
+                remote.observation_space = observation_space
             VecEnv.__init__(self, len(env_fns), *answers[0])
         except BaseException:
             self.close()

@@ -18,6 +18,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, IdentityEnv, SimpleMultiObsEnv
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
@@ -531,7 +532,7 @@ def test_replay_buffers(tmp_path, options):
 
 
 def test_evaluation_while_learning(tmp_path):
-    evaluate = EvalCallback(gym.make(ENV_ID), eval_freq=50, n_eval_episodes=1, best_model_save_path=str(tmp_path))
+    evaluate = EvalCallback(Monitor(gym.make(ENV_ID)), eval_freq=50, n_eval_episodes=1, best_model_save_path=str(tmp_path))
     SAVO("MlpPolicy", ENV_ID, **QUICK).learn(110, callback=evaluate)
     assert (tmp_path / "best_model.zip").exists()
 

@@ -1,5 +1,7 @@
 """SB3's progress bar: it counts the environment steps that the run makes, and is closed whatever happens."""
 
+import io
+
 import pytest
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
@@ -16,7 +18,7 @@ class Bar(tqdm):
     open_bars = 0
 
     def __init__(self, total):
-        super().__init__(total=total, disable=False, file=open("/dev/null", "w"))
+        super().__init__(total=total, disable=False, file=io.StringIO())
         assert Bar.open_bars == 0, "Only one live display may be active at once"
         Bar.open_bars = 1
 

@@ -9,6 +9,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, IdentityEnvBox, SimpleMultiObsEnv
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
@@ -194,7 +195,7 @@ def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
 
 
 def test_callbacks_and_tensorboard(tmp_path):
-    evaluate = EvalCallback(gym.make(ENV_ID), eval_freq=60, n_eval_episodes=1, log_path=str(tmp_path / "eval"))
+    evaluate = EvalCallback(Monitor(gym.make(ENV_ID)), eval_freq=60, n_eval_episodes=1, log_path=str(tmp_path / "eval"))
     checkpoint = CheckpointCallback(50, str(tmp_path / "checkpoints"), save_replay_buffer=True)
     model = SAVO("MlpPolicy", ENV_ID, surrogate="approximate", tensorboard_log=str(tmp_path / "tb"), **SMALL)
     model.learn(210, callback=[evaluate, checkpoint], log_interval=1, progress_bar=True)
@@ -266,7 +267,7 @@ class Exported(th.nn.Module):
         return self.policy(observation, deterministic=True)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("options", [{}, {"modulation": "mlp"}, {"summarizer": "transformer"}, {"n_actors": 1}], ids=str)
 def test_torchscript_export_equals_predict(options):
     """``policy(obs, deterministic=True)`` has no branch on data, so it can be traced (as an ONNX export does)."""

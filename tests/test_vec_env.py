@@ -90,6 +90,57 @@ def test_a_failing_worker(how, where):
         run(how, where)
 
 
+class Misshapen(gym.Env):
+    """Every episode has two steps. The n-th observation is of another shape."""
+
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, space, wrong, n):
+        self.observation_space, self.wrong, self.n = space, wrong, n
+
+    def observe(self):
+        self.n -= 1
+        return self.wrong if self.n == 0 else self.observation_space.sample()
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return self.observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observe(), 0.0, self.steps == 2, False, {}
+
+
+BOX = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+
+@pytest.mark.parametrize(
+    "space, wrong, difference",
+    [
+        (BOX, np.zeros(1, np.float32), r"its shape is \(1,\), and must be \(2,\)"),
+        (BOX, 0.0, r"its shape is \(\), and must be \(2,\)"),
+        (gym.spaces.Discrete(3), [1, 2], r"its shape is \(2,\), and must be \(\)"),
+        (gym.spaces.Dict(a=BOX), {"a": np.zeros(3)}, r"entry 'a': its shape is \(3,\), and must be \(2,\)"),
+        (gym.spaces.Dict(a=BOX), {"b": np.zeros(2)}, "it has no entry 'a'"),
+        (gym.spaces.Tuple((BOX, BOX)), (np.zeros(2),), "it has no entry 1"),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 2, 3, 4], ids=["reset", "step", "last", "next"])
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_an_observation_of_another_shape(space, wrong, difference, n, n_envs):
+    """At the reset, after a step, at the end of an episode, and at the start of the next: where all stack, too."""
+    env = WatchedSubprocVecEnv(
+        [lambda: Misshapen(space, None, 0)] * (n_envs - 1) + [lambda: Misshapen(space, wrong, n)], "fork"
+    )
+    with pytest.raises(
+        WorkerError, match=f"The environment in worker {n_envs - 1} has returned .* fit its space: {difference}"
+    ):
+        env.reset()
+        for _ in range(3):
+            env.step(np.zeros((n_envs, 1)))
+    env.close()
+
+
 @pytest.mark.parametrize("start_method", [None, "spawn"])
 def test_other_start_methods(start_method):
     with pytest.raises(WorkerError, match=EXPECTED["raise"].format("step")):

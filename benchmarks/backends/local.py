@@ -48,8 +48,9 @@ class LocalJob:
     def _last_line(self) -> str:
         # What the worker printed before it opened its log, or could not write into it
         assert self.process.stderr is not None
-        os.set_blocking(self.process.stderr.fileno(), False)
-        lines = (self.process.stderr.read() or b"").decode(errors="replace").split("\n")
+        with self.process.stderr as stderr:
+            os.set_blocking(stderr.fileno(), False)
+            lines = (stderr.read() or b"").decode(errors="replace").split("\n")
         if not any(lines):
             try:
                 lines = (self.folder / LOG).read_text(errors="replace").split("\n")
@@ -64,6 +65,8 @@ class LocalJob:
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
     def _signal(self, number: int) -> None:
         try:

@@ -140,8 +140,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             self._warned_of_no_masks = True
             warnings.warn(
                 "action_masks=None: this model has learned with action masks, and without them it may choose items that are "
-                "not allowed. SB3's evaluate_policy and the RL Zoo's enjoy pass no masks. Pass "
-                "action_masks=get_action_masks(env), or use sb3_contrib.common.maskable.evaluation.evaluate_policy.",
+                "not allowed. SB3's evaluate_policy passes no masks. Pass action_masks=get_action_masks(env), or use "
+                "sb3_contrib.common.maskable.evaluation.evaluate_policy.",
                 stacklevel=2,
             )
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)

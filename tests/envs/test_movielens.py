@@ -629,7 +629,8 @@ def test_the_rl_zoo_trains_and_the_zip_needs_no_data(tiny, tmp_path, monkeypatch
     model = SAVO.load(tmp_path / "logs" / "savo" / "RecSimData-v0_1" / "RecSimData-v0.zip", device="cpu")
     assert model.num_timesteps == 60 and model._n_updates > 0
     np.testing.assert_array_equal(model.action_space.embeddings, expected)
-    items, _ = model.predict(np.stack([model.observation_space.sample() for _ in range(20)]))
+    masks = np.ones((20, model.action_space.n), bool)
+    items, _ = model.predict(np.stack([model.observation_space.sample() for _ in range(20)]), action_masks=masks)
     assert all(model.action_space.contains(item) for item in items)
 
 

@@ -452,6 +452,7 @@ def test_rendering():
         ({"n_noise_dims": -1}, ValueError, "n_noise_dims=-1 is too small"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*render_mode='pdf' that is not in the possible render_modes")
 def test_bad_arguments(kwargs, error, message):
     for make in (RecSim, partial(RecSimVecEnv, 2)):
         with pytest.raises(error, match=message):

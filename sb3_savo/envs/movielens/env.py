@@ -209,7 +209,8 @@ def _load(dataset: str, folder: Path, split_seed: int, cache: Path) -> tuple[np.
 def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
     """Return None if the file is missing or damaged."""
     try:
-        with np.load(path) as file:
+        # np.load leaves a damaged file open where it opens it itself
+        with path.open("rb") as opened, np.load(opened) as file:
             return dict(file)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile):
         return None

@@ -1,0 +1,86 @@
+"""What the RL Zoo's programs for trained agents (``enjoy``, ``record_video``, ``push_to_hub``) do differently with ours."""
+
+from types import ModuleType
+from typing import Any
+
+from sb3_contrib.common.maskable.utils import is_masking_supported
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_savo.actions.spaces import EmbeddedDiscrete
+from sb3_savo.algorithms import ALGORITHMS
+from sb3_savo.common.masked_evaluation import MaskedModel
+from sb3_savo.vec_env import WatchedSubprocVecEnv
+
+
+class TrainedAgents:
+    """
+    Each of these programs calls three things of ``rl_zoo3.utils`` in turn: ``get_model_path`` with the algorithm's name,
+    ``create_test_env``, and ``ALGOS[name].load``. The first tells this class whether the algorithm is ours, the second gives
+    the environment, and the third then loads an agent that keeps to the masks of this environment.
+
+    :param utils: ``rl_zoo3.utils``
+    """
+
+    def __init__(self, utils: ModuleType):
+        self.algorithms: dict[str, type[BaseAlgorithm]] = utils.ALGOS
+        self._get_model_path = utils.get_model_path
+        self._create_test_env = utils.create_test_env
+        # The algorithm of the agent that is about to be shown, if it is one of ours
+        self.name: str | None = None
+
+    def get_model_path(self, exp_id: int, folder: str, algo: str, *args: Any, **kwargs: Any) -> tuple[str, str, str]:
+        """
+        :param exp_id: See the RL Zoo's function, as for the others
+        :param folder: See there
+        :param algo: The name of the algorithm
+        :return: See there
+        """
+        self.name = algo if algo in ALGORITHMS else None
+        return self._get_model_path(exp_id, folder, algo, *args, **kwargs)
+
+    def create_test_env(
+        self, env_id: str, n_envs: int = 1, *args: Any, vec_env_cls: type[VecEnv] | None = None, **kwargs: Any
+    ) -> VecEnv:
+        """
+        :param env_id: See the RL Zoo's function, as for the others
+        :param n_envs: Number of environments
+        :param vec_env_cls: For our algorithms, several environments are a ``WatchedSubprocVecEnv`` by default
+        :return: The environment
+        """
+        name, self.name = self.name, None
+        if name is None:
+            return self._create_test_env(env_id, n_envs, *args, vec_env_cls=vec_env_cls, **kwargs)
+        if vec_env_cls is None and n_envs > 1:
+            vec_env_cls = WatchedSubprocVecEnv
+        env = self._create_test_env(env_id, n_envs, *args, vec_env_cls=vec_env_cls, **kwargs)
+        if isinstance(env.action_space, EmbeddedDiscrete) and is_masking_supported(env):
+            self._load_next_with_masks(name, env)
+        return env
+
+    def _load_next_with_masks(self, name: str, env: VecEnv) -> None:
+        """
+        :param name: The name of one of our algorithms: its next ``load`` through the RL Zoo's table returns a ``MaskedModel``
+        :param env: The environment in which this model acts
+        """
+        algorithm = ALGORITHMS[name]
+
+        def load(*args: Any, **kwargs: Any) -> MaskedModel:
+            self.algorithms[name] = algorithm
+            return MaskedModel(algorithm.load(*args, **kwargs), env)
+
+        namespace = {"load": staticmethod(load), "__module__": algorithm.__module__}
+        self.algorithms[name] = type(algorithm.__name__, (algorithm,), namespace)
+
+
+def show_with_masks(utils: ModuleType, package: ModuleType) -> None:
+    """
+    Put :class:`TrainedAgents` in the place of the RL Zoo's functions, once.
+
+    :param utils: ``rl_zoo3.utils``
+    :param package: ``rl_zoo3``, which has a name of its own for ``create_test_env``
+    """
+    if not isinstance(getattr(utils.create_test_env, "__self__", None), TrainedAgents):
+        agents = TrainedAgents(utils)
+        utils.get_model_path = agents.get_model_path  # type: ignore[attr-defined]
+        utils.create_test_env = package.create_test_env = agents.create_test_env  # type: ignore[attr-defined]
