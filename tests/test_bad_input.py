@@ -809,6 +809,9 @@ LEARN: list[tuple[str, Any, type[Exception], str]] = [
     ("tb_log_name", 5, TypeError, "name"),
     ("reset_num_timesteps", "no", ValueError, "True or False"),
     ("progress_bar", "yes", ValueError, "True or False"),
+    ("checkpoints", 5, TypeError, "the path of a folder"),
+    ("checkpoints", True, TypeError, "the path of a folder"),
+    ("checkpoints", __file__, ValueError, "is a file: it must be a folder"),
 ]
 for number, (name, value, error, words) in enumerate(LEARN):
     each(
