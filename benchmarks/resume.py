@@ -144,7 +144,13 @@ def make_env(case: Case, n_envs: int, seed: int, folder: Path | None = None) -> 
     else:
         env_id: Any = GoalEnv if case.task == "goals" else TASKS.get(case.task, case.task)
         env = make_vec_env(
-            env_id, n_envs, seed=seed, monitor_dir=None if folder is None else str(folder), vec_env_cls=case.vec_env
+            env_id,
+            n_envs,
+            seed=seed,
+            monitor_dir=None if folder is None else str(folder),
+            vec_env_cls=case.vec_env,
+            # Workers that import nothing again
+            vec_env_kwargs={} if case.vec_env is DummyVecEnv else {"start_method": "fork"},
         )
     return env if case.wrap is None else case.wrap(env)
 
@@ -185,9 +191,13 @@ def learn(case: Case, folder: Path, checkpoints: Path | None, at_start: Callable
         warn=False,
     )
     at_start()
-    model.learn(case.n_steps, callback=evaluation, checkpoints=checkpoints)
-    env.close()
-    return digest(model, evaluation, folder)
+    try:
+        model.learn(case.n_steps, callback=evaluation, checkpoints=checkpoints)
+        return digest(model, evaluation, folder)
+    finally:
+        model.logger.close()
+        env.close()
+        evaluation.eval_env.close()
 
 
 def digest(model: Any, evaluation: EvalCallback, folder: Path) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import closing
 from functools import partial
 
 import gymnasium as gym
@@ -150,7 +151,7 @@ def test_no_row_is_lost_or_doubled(tmp_path, monkeypatch):
         evaluation = EvalCallback(
             make_vec_env("Pendulum-v1", seed=2), None, None, 1, 100, str(folder), best_model_save_path=str(folder), verbose=0
         )
-        with interrupted_at(monkeypatch, stop):
+        with interrupted_at(monkeypatch, stop), closing(env):
             model.learn(700, callback=evaluation, log_interval=1, checkpoints=checkpoints)
 
     def rows(folder):
@@ -181,12 +182,12 @@ def test_rows_of_all_formats(tmp_path, monkeypatch):
     def script(folder, checkpoints=None, stop=None):
         model = small("Pendulum-v1")
         model.set_logger(configure(str(folder), ["csv", "json", "log"]))
-        with interrupted_at(monkeypatch, stop):
-            model.learn(700, log_interval=1, checkpoints=checkpoints)
+        with interrupted_at(monkeypatch, stop), closing(model.logger):
+            model.learn(450, log_interval=1, checkpoints=checkpoints)
 
     script(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        script(tmp_path / "cut", tmp_path / "checkpoints", 500)
+        script(tmp_path / "cut", tmp_path / "checkpoints", 350)
     script(tmp_path / "cut", tmp_path / "checkpoints")
 
     def table(folder):
