@@ -1,6 +1,8 @@
 """A run that trains: on the environments of a task, with evaluations without noise on environments of their own."""
 
 import inspect
+import shutil
+import time
 from copy import deepcopy
 from typing import Any
 
@@ -42,12 +44,14 @@ def run(run: Run, recorder: Recorder) -> None:
     callbacks: list[BaseCallback] = [evaluation]
     if run.settings["reset"] is not None:
         callbacks.append(ResetCallback(run.settings["reset"]))
-    # An interrupted run begins anew here. To continue it from a checkpoint in ``recorder.folder``, load the model and the rows
-    # of ``recorder`` at this place.
-    model.learn(run.steps, callback=callbacks)
+    checkpoints = recorder.folder / "checkpoints"
+    # An interrupted run goes on from its last checkpoint; one of SB3's own algorithms begins anew
+    continues: dict[str, Any] = {"checkpoints": checkpoints} if run.settings["algorithm"] in ALGORITHMS else {}
+    model.learn(run.steps, callback=callbacks, **continues)
     if not recorder.rows or recorder.rows[-1]["step"] < run.steps:
         evaluation.evaluate()
     model.save(recorder.folder / "agent.zip")
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def make_env(env: str, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:
@@ -164,6 +168,20 @@ class RecordEvaluations(BaseCallback):
         self.every = max(run.steps // run.evaluations, 1)
         self.successes: list[bool] = []
         self.logged = LastValues()
+
+    def get_state(self) -> dict[str, Any]:
+        """:return: What a checkpoint of the run holds: the rows so far"""
+        elapsed = time.monotonic() - self.recorder.started
+        return {"rows": self.recorder.rows, "elapsed": elapsed, "logged": self.logged.values, "n_calls": self.n_calls}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """
+        :param state: What :meth:`get_state` has returned
+        """
+        self.recorder.rows = state["rows"]
+        self.recorder.started = time.monotonic() - state["elapsed"]
+        self.logged.values = state["logged"]
+        self.n_calls = state["n_calls"]
 
     def _on_training_start(self) -> None:
         self.model.set_logger(Logger(None, [self.logged]))

@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_savo.common.before_learning import callbacks_in
-from sb3_savo.common.checkpoints.environments import environment_state, set_environment_state
+from sb3_savo.common.checkpoints.environments import environment_state, knows_its_state, set_environment_state
 from sb3_savo.common.checkpoints.values import is_encodable
 
 # Where a callback is in the run, which SB3 tells it
@@ -32,16 +32,19 @@ def evaluation_environments(callback: BaseCallback) -> Iterator[tuple[BaseCallba
 def callback_state(callback: BaseCallback) -> dict[str, Any]:
     """
     :param callback: A callback
-    :return: Its attributes that are no arguments of its constructor, as those are the script's
+    :return: What its ``get_state`` returns, if it has ``get_state`` and ``set_state``; else its attributes that are no
+        arguments of its constructor, as those are the script's
     """
     settings = inspect.signature(type(callback)).parameters
-    values, environments = {}, {}
+    values: dict[str, Any] = {}
+    environments = {name: environment_state(value) for name, value in vars(callback).items() if isinstance(value, VecEnv)}
+    state = {"type": type(callback).__name__, "values": values, "environments": environments}
+    if knows_its_state(callback):
+        return {**state, "own": callback.get_state()}  # type: ignore[attr-defined]
     for name, value in vars(callback).items():
-        if isinstance(value, VecEnv):
-            environments[name] = environment_state(value)
-        elif name in settings or name in NOT_SAVED or (isinstance(value, (BaseCallback, list)) and has_callbacks(value)):
+        if name in settings or name in NOT_SAVED or name in environments or has_callbacks(value):
             continue
-        elif is_encodable(value):
+        if is_encodable(value):
             values[name] = value
         elif not callable(value) and not isinstance(value, type):
             warnings.warn(
@@ -49,12 +52,13 @@ def callback_state(callback: BaseCallback) -> dict[str, Any]:
                 "It begins anew where the run goes on.",
                 stacklevel=7,
             )
-    return {"type": type(callback).__name__, "values": values, "environments": environments}
+    return state
 
 
 def has_callbacks(value: Any) -> bool:
     """:return: Whether a value is a callback, or a list with one"""
-    return isinstance(value, BaseCallback) or any(isinstance(part, BaseCallback) for part in value)
+    parts = value if isinstance(value, list) else [value]
+    return any(isinstance(part, BaseCallback) for part in parts)
 
 
 def set_callback_state(callback: BaseCallback, state: dict[str, Any]) -> None:
@@ -62,6 +66,8 @@ def set_callback_state(callback: BaseCallback, state: dict[str, Any]) -> None:
     :param callback: A callback
     :param state: What :func:`callback_state` has returned
     """
+    if "own" in state:
+        callback.set_state(state["own"])  # type: ignore[attr-defined]
     for name, value in state["values"].items():
         setattr(callback, name, value)
     for name, environment in state["environments"].items():

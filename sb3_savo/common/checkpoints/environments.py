@@ -34,9 +34,9 @@ def layers(env: VecEnv) -> Iterator[VecEnv]:
     yield env
 
 
-def knows_its_state(env: VecEnv) -> bool:
-    """:return: Whether a vectorized environment without wrappers has ``get_state`` and ``set_state`` of its own"""
-    return hasattr(type(env), "get_state") and hasattr(type(env), "set_state")
+def knows_its_state(part: Any) -> bool:
+    """:return: Whether a vectorized environment without wrappers, or a callback, has ``get_state`` and ``set_state``"""
+    return hasattr(type(part), "get_state") and hasattr(type(part), "set_state")
 
 
 def start_recording(env: VecEnv) -> None:

@@ -1,0 +1,45 @@
+"""A run of a suite that was interrupted goes on from its last checkpoint."""
+
+import pytest
+
+from benchmarks import training
+from benchmarks.recording import Recorder
+from benchmarks.suite import Run
+from tests.checkpoints.runs import Interrupted, count_rollouts, interrupted_at
+
+ARGUMENTS = {
+    "policy": "MlpPolicy",
+    "learning_starts": 20,
+    "batch_size": 16,
+    "policy_kwargs": {"net_arch": [8]},
+    "buffer_size": 100,
+    "n_envs": 2,
+}
+
+
+@pytest.mark.parametrize("task", ["InvertedPendulumRestricted-v4", "RecSim-v0"])
+def test_an_interrupted_run_goes_on(task, tmp_path, monkeypatch):
+    settings = {
+        "env": task,
+        "env_kwargs": {},
+        "algorithm": "savo",
+        "arguments": {**ARGUMENTS, "buffer_size": 100},
+        "reset": None,
+    }
+    run = Run(task, "savo", 0, 120, settings, evaluations=4, episodes=2)
+
+    def rows(name, stop=None):
+        (tmp_path / name).mkdir(exist_ok=True)
+        recorder = Recorder(tmp_path / name)
+        with interrupted_at(monkeypatch, stop):
+            training.run(run, recorder)
+        return [{name: value for name, value in row.items() if name != "wall_time"} for row in recorder.rows]
+
+    expected = rows("whole")
+    count_rollouts(monkeypatch, 10)
+    for stop in (50, 100):
+        with pytest.raises(Interrupted):
+            rows("cut", stop)
+        assert list((tmp_path / "cut" / "checkpoints").glob("step-*"))
+    assert len(expected) == 4 and rows("cut") == expected
+    assert not (tmp_path / "cut" / "checkpoints").exists()
