@@ -165,6 +165,14 @@ def assess(task: str, model: SAVO, episodes: int) -> dict[str, Any]:
     }
 
 
+def read_scores(path: Path) -> pd.DataFrame:
+    """
+    :param path: File of the scores
+    :return: Its table, without a row if there is no such file
+    """
+    return pd.read_csv(path) if path.exists() else pd.DataFrame({"task": []})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     :param arguments: The command line; None for that of this process
@@ -175,13 +183,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scores", type=Path, default=SCORES, help="file of their scores")
     args = parser.parse_args(arguments)
     for task in args.tasks:
-        table = pd.read_csv(args.scores) if args.scores.exists() else pd.DataFrame({"task": []})
-        if task in set(table.task):
+        if task in set(read_scores(args.scores).task):
             continue
         train(task, args.folder)
         row = assess(task, load(task, args.folder), TASKS[task].episodes)
         print(f"{task}: {row['return_mean']:.2f} ± {row['return_sd']:.2f}, random {row['random_mean']:.2f}", flush=True)
-        rows = pd.concat([table, pd.DataFrame([row])]) if len(table) else pd.DataFrame([row])
+        others = read_scores(args.scores)
+        rows = pd.concat([others, pd.DataFrame([row])]) if len(others) else pd.DataFrame([row])
         write_durably(args.scores, rows.to_csv(index=False, float_format="%.4f"))
 
 

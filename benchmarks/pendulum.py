@@ -21,7 +21,7 @@ from benchmarks.random_policy import RandomPolicy
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
 
-ENV_ID, N_STEPS, N_EPISODES = "Pendulum-v1", 5_000, 10
+ENV_ID, N_STEPS, N_EPISODES = "Pendulum-v1", 8_000, 10
 LEARNING_RATE = 1e-3
 ARGUMENTS: dict[str, Any] = {"learning_starts": 500, "gamma": 0.98, "policy_kwargs": {"net_arch": [64, 64]}}
 RESULTS = Path(__file__).parent / "results" / "pendulum.csv"
@@ -63,9 +63,10 @@ def main() -> None:
     args = parser.parse_args()
     th.set_num_threads(1)
     table = pd.DataFrame([row for seed in range(args.seeds) for row in learn(seed)]).sort_values("policy", ignore_index=True)
-    print(table.round(2).to_string(index=False))
+    table = table.round(2)  # as it is stored
+    print(table.to_string(index=False))
     print(in_words(table))
-    write_durably(args.output, table.to_csv(index=False, float_format="%.2f"))
+    write_durably(args.output, table.to_csv(index=False))
 
 
 if __name__ == "__main__":
