@@ -136,6 +136,34 @@ def speed_parts() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def agents() -> pd.DataFrame:
+    table = pd.read_csv(RESULTS / "agents.csv")
+    return pd.DataFrame(
+        {
+            "task": code(table.task),
+            "steps": table.steps.map("{:,}".format),
+            "updates": table.updates.map("{:,}".format),
+            "episodes": table.episodes.map("{:,}".format),
+            "return": [f"{number(mean)} ± {number(sd)}" for mean, sd in zip(table.return_mean, table.return_sd, strict=True)],
+            "random actions": table.random_mean.map(number),
+        }
+    )
+
+
+def items() -> pd.DataFrame:
+    table = pd.read_csv(RESULTS / "items" / "items-1.csv", comment="#")
+    seldom = 10_000 * (table.savo_act_ms + table.savo_update_ms / 20) / 60_000
+    return pd.DataFrame(
+        {
+            "items": table.n_items.map("{:,}".format),
+            "SAVO, minutes": table.savo_minutes.map("{:.1f}".format),
+            "DQN, minutes": [f"{minutes:.1f}" if minutes > 0 else "not measured" for minutes in table.dqn_minutes],
+            "SAVO / DQN": [f"{ratio:.1f}" if ratio > 0 else "" for ratio in table.ratio],
+            "SAVO with an update per 20 steps, minutes": seldom.map("{:.1f}".format),
+        }
+    )
+
+
 def oracles() -> pd.DataFrame:
     table = pd.read_csv(RESULTS / "oracles.csv")
     return pd.DataFrame(
@@ -152,8 +180,10 @@ def oracles() -> pd.DataFrame:
 
 
 TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+    "agents": agents,
     "breakthroughs": breakthroughs,
     "discrete": discrete,
+    "items": items,
     "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
     "landscapes_main": lambda: landscapes("frozen-critic-2500-updates", MAIN_METHODS),
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),

@@ -1,4 +1,4 @@
-"""The random policy, with which the experiments in discrete spaces compare."""
+"""The random policy, with which experiments compare."""
 
 from typing import Any
 
@@ -10,13 +10,17 @@ class RandomPolicy:
     """
     Draws every action uniformly.
 
-    :param action_space: Space of the actions
+    :param action_space: Space of the actions: a ``Discrete``, or a bounded ``Box``
     :param seed: Seed of the actions
     """
 
-    def __init__(self, action_space: spaces.Discrete, seed: int = 0):
-        self.n_actions = int(action_space.n)
+    def __init__(self, action_space: spaces.Space, seed: int = 0):
+        assert isinstance(action_space, (spaces.Discrete, spaces.Box))
+        self.action_space = action_space
         self.rng = np.random.default_rng(seed)
 
     def predict(self, observation: Any, state: Any = None, *args: Any, **kwargs: Any) -> tuple[np.ndarray, Any]:
-        return self.rng.integers(self.n_actions, size=len(observation)), state
+        space, n = self.action_space, len(observation)
+        if isinstance(space, spaces.Discrete):
+            return self.rng.integers(space.n, size=n), state
+        return self.rng.uniform(space.low, space.high, (n, *space.shape)).astype(space.dtype), state

@@ -12,9 +12,11 @@ from stable_baselines3.common.monitor import Monitor
 
 from sb3_savo import SAVO
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 8_000
 env = Monitor(gym.make("Pendulum-v1"))
-model = SAVO("MlpPolicy", env, 1e-3, learning_starts=min(500, steps // 2), policy_kwargs={"net_arch": [64, 64]}, seed=0)
+model = SAVO(
+    "MlpPolicy", env, 1e-3, learning_starts=min(500, steps // 2), gamma=0.98, policy_kwargs={"net_arch": [64, 64]}, seed=0
+)
 model.learn(steps)
 
 mean, std = evaluate_policy(model, env, n_eval_episodes=10)

@@ -28,6 +28,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from sb3_savo.algorithms import SAVO
 from sb3_savo.analysis.comparison import Actions, animate_actions, plot_actions
 from sb3_savo.envs.landscapes import CONTEXT_DIM, Landscape
+from sb3_savo.extras import needs_extra
 
 ENV_ID = "LandscapePeaks2D-v0"
 LANDSCAPE_SEED = 3
@@ -157,11 +158,15 @@ def in_words(table: pd.DataFrame) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     :param arguments: The command line; None for that of this process
+    :raises ImportError: if matplotlib or Pillow is not installed
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="folder of the runs and of the pictures")
     parser.add_argument("--n-timesteps", type=int, default=N_STEPS, help="environment steps of each method")
     args = parser.parse_args(arguments)
+    with needs_extra("plots", "The demo"):  # before it trains for minutes
+        import matplotlib  # noqa: F401
+        import PIL  # noqa: F401
     train(args.folder, args.n_timesteps)
 
     models = {algo: load(algo, args.folder) for algo in CLASSES}

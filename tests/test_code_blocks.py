@@ -42,7 +42,9 @@ OPTIONS = {
 
 
 def run_module(module, arguments):
-    arguments = [*arguments, *OPTIONS.get(module, [])]
+    # The blocks run in an empty folder, and the trained agents are in the checkout
+    arguments = [str(ROOT / "agents") if argument == "agents" else argument for argument in arguments]
+    arguments += OPTIONS.get(module, [])
     if module == "rl_zoo3.train":
         arguments += ["--eval-freq", "2" if "--eval-freq" in arguments else "-1"]
         if "-optimize" in arguments:

@@ -1,6 +1,7 @@
 """The demo of the README."""
 
 import re
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -46,6 +47,13 @@ def test_the_readme_quotes_the_stored_scores():
         pytest.skip("not a checkout")
     table = pd.read_csv(root / "benchmarks" / "results" / "demo.csv", index_col="method")
     assert demo.in_words(table) in (root / "README.md").read_text()
+
+
+def test_a_missing_extra_is_named_before_the_training(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(demo, "train", lambda *arguments: pytest.fail("it trains"))
+    with pytest.raises(ImportError, match=r"The demo needs matplotlib: pip install 'sb3-savo\[plots\]'"):
+        demo.main(["--folder", str(tmp_path)])
 
 
 @pytest.mark.expensive

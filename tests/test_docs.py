@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import sb3_savo
@@ -109,3 +110,20 @@ def test_every_table_is_published():
 def test_links_to_files_exist(path):
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", path.read_text())
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_readme_quotes_the_stored_returns_of_its_first_example():
+    from benchmarks import pendulum
+
+    table = pd.read_csv(pendulum.RESULTS)
+    readme = (ROOT / "README.md").read_text()
+    assert pendulum.in_words(table) in readme.replace("\n", " ")
+    # The benchmark has the arguments of the example
+    example = re.search(r"```python\n(.*?Pendulum.*?)```", readme, re.DOTALL)[1]
+    calls = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Call)]
+    named = {ast.unparse(call.func): call for call in calls}
+    arguments = {word.arg: ast.literal_eval(word.value) for word in named["SAVO"].keywords}
+    assert [ast.literal_eval(value) for value in named["SAVO"].args] == ["MlpPolicy", pendulum.ENV_ID, pendulum.LEARNING_RATE]
+    assert arguments == {**pendulum.ARGUMENTS, "seed": 0}
+    assert ast.literal_eval(named["model.learn"].args[0]) == pendulum.N_STEPS
+    assert ast.literal_eval(named["evaluate_policy"].keywords[0].value) == pendulum.N_EPISODES

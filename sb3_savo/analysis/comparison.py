@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch as th
@@ -62,11 +62,14 @@ def plot_actions(landscape: "nn.Module", state: th.Tensor, actions: Actions) -> 
         heights, origin="lower", extent=(-1, 1, -1, 1), cmap=colormaps["viridis"].resampled(N_COLORS), vmin=0, vmax=1
     )
     ax.contour(line, line, heights, levels=8, colors="white", linewidths=0.3, alpha=0.6)
-    ax.plot(*best, "*", markersize=26, color=BEST_COLOR, markeredgecolor="black", label="highest peak")
+    # Markers on the border are drawn whole, above the frame
+    whole: dict[str, Any] = {"linestyle": "", "clip_on": False, "zorder": 3}
+    ax.plot(*best, "*", markersize=26, color=BEST_COLOR, markeredgecolor="black", label="highest peak", **whole)
+    ring: dict[str, Any] = {"color": "none", "markeredgecolor": PROPOSED_COLOR, "markeredgewidth": 2}
     for name, points in actions.proposed.items():
-        ax.plot(*points.T, "o", markersize=15, color="none", markeredgecolor=PROPOSED_COLOR, markeredgewidth=2, label=name)
+        ax.plot(*points.T, "o", markersize=15, label=name, **ring, **whole)
     for (marker, color), (name, action) in zip(TAKEN_STYLES, actions.taken.items(), strict=False):
-        ax.plot(*action, marker, markersize=8, color=color, markeredgecolor="black", linestyle="", label=f"{name}'s action")
+        ax.plot(*action, marker, markersize=8, color=color, markeredgecolor="black", label=f"{name}'s action", **whole)
     ax.set(
         xlim=(-1, 1),
         ylim=(-1, 1),
