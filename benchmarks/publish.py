@@ -17,11 +17,12 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.results import load
+from benchmarks.statistics import estimate, mean
 from benchmarks.words import markdown, number, with_interval
 
 ROOT = Path(__file__).parent.parent
 REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
-MAIN_METHODS = ("savo", "savo_approximate", "savo_hybrid", "savo_1_actor", "ensemble", "wolpertinger_0.1", "cem")
+FROZEN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -66,26 +67,34 @@ def discrete() -> pd.DataFrame:
     )
 
 
-def landscapes(group: str, methods: Sequence[str] = ()) -> pd.DataFrame:
+def landscapes(group: str) -> pd.DataFrame:
     """
     :param group: Name of a group of the report on landscapes
-    :param methods: Methods to show; all if there are none
     :return: One row per method, one column per task
     """
     table = scores(REPORTS / "landscapes" / f"{group}-scores.csv")
-    table = table[(table.seeds >= 5) & (table.method.isin(methods or table.method))]
+    table = table[table.seeds >= 5]
     wide = table.pivot(index="method", columns="task", values="final").reindex(table.method.unique())
     wide = wide.dropna().reset_index()
     return wide.assign(method=code(wide.method))
 
 
-def study_frozen() -> pd.DataFrame:
-    """:return: One row per method, one column per task: the mean over the seeds that all methods have finished on that task"""
+def study_frozen(tasks: Sequence[str] = ()) -> pd.DataFrame:
+    """
+    :param tasks: Tasks to show; all if there are none
+    :return: One row per method, one column per task: the mean over the landscapes that all these methods have finished, whose
+        number is in brackets, and from five landscapes on its interval
+    """
     group = next(group for group in load("study_a", "small", None) if group.name == "frozen critic, 2,500 updates")
-    final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method").dropna()
-    means = final.groupby("task").mean().map("{:.3f}".format)
-    means.index = [f"{task.removesuffix('-frozen')} ({n})" for task, n in final.groupby("task").size().items()]
-    return means.T[sorted(means.index)].reset_index().assign(method=lambda table: code(table.method))
+    final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
+    final = final[list(FROZEN_METHODS)].dropna()
+    columns = {}
+    for task, found in final.groupby("task"):
+        name = str(task).removesuffix("-frozen")
+        if not tasks or name in tasks:
+            means = [estimate(found[[method]].to_numpy(), mean) for method in found]
+            columns[f"{name} ({len(found)})"] = [with_interval(*one) for one in means]
+    return pd.DataFrame({"method": code(final.columns.to_series()), **columns})
 
 
 def speed(name: str) -> pd.DataFrame:
@@ -185,11 +194,11 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "discrete": discrete,
     "items": items,
     "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
-    "landscapes_main": lambda: landscapes("frozen-critic-2500-updates", MAIN_METHODS),
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
     "oracles": oracles,
     "speed_parts": speed_parts,
     "study_frozen": study_frozen,
+    "study_main": lambda: study_frozen(("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,
 }
 
