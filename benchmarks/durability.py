@@ -5,8 +5,8 @@ Is there always a checkpoint that loads, and is every damage found?
     python -m benchmarks.durability --kills 50 --full-disks 5 --damages 50
 
 - ``kills``: a run that writes checkpoints all the time is killed by SIGKILL at a random moment. There must be a checkpoint.
-- ``full disks``: a run may write no more than a random number of bytes to a file. There must be a checkpoint, and learning must
-  go on.
+- ``full disks``: a run may write no more than a random number of bytes to a file. There must be a checkpoint, and learning
+  must go on.
 - ``damages``: a bit of a file of the newest checkpoint is flipped, or the file is cut off. The message must name the file, and
   the checkpoint before must be used.
 
