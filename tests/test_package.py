@@ -24,6 +24,7 @@ EXTRA_OF = {
     "actions/nearest.py": "faiss",
     "analysis/actions.py": "umap",
     "analysis": "plots",
+    "demo.py": "plots",
     "envs/movielens": "movielens",
     "export.py": "export",
     "envs/pictures.py": "render",
