@@ -58,7 +58,7 @@ def test_several_gradient_steps_are_those_of_td3():
 @pytest.mark.parametrize("precision", ["highest", "medium"])
 def test_precision(precision, monkeypatch):
     """The losses of wide networks with bfloat16 factors are near those in float32, and not the same."""
-    monkeypatch.setattr("sb3_savo.common.maximizer.has_bfloat16_hardware", lambda device: True)
+    monkeypatch.setattr("sb3_savo.common.learning.has_bfloat16_hardware", lambda device: True)
     kwargs = {**SMALL, "batch_size": 64, "policy_kwargs": {"net_arch": [256, 256]}}
     model = SAVO("MlpPolicy", ENV_ID, surrogate="approximate", precision=precision, max_grad_norm=None, **kwargs).learn(100)
     batch = model.replay_buffer.sample(64)
@@ -77,7 +77,7 @@ def test_precision(precision, monkeypatch):
 
 
 def test_precision_leaves_narrow_networks_alone(monkeypatch):
-    monkeypatch.setattr("sb3_savo.common.maximizer.has_bfloat16_hardware", lambda device: True)
+    monkeypatch.setattr("sb3_savo.common.learning.has_bfloat16_hardware", lambda device: True)
     model = SAVO("MlpPolicy", ENV_ID, precision="medium", **SMALL).learn(60)
     batch = model.replay_buffer.sample(16)
     loss, _, _ = model.updater._eager_gradient("critic", model.critic_loss, (batch,))

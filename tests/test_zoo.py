@@ -95,6 +95,7 @@ def test_train_in_processes(tmp_path, env_id):
         assert "Mean reward" in output
 
 
+@pytest.mark.filterwarnings("ignore:.*HumanRendering")  # enjoy asks for a window
 @pytest.mark.parametrize("env_id", ["MiningExpedition-v0", "RecSim-v0"])
 def test_train_with_items(tmp_path, zoo, env_id):
     """And watch the agent in a window for an episode of five steps."""
@@ -138,6 +139,7 @@ def test_enjoy_by_the_command_line_interface(folder, zoo):
     assert "Mean reward" in zoo("cli", "enjoy", *ENJOY, cwd=folder)
 
 
+@pytest.mark.filterwarnings("ignore:No artists with labels")  # of a plot of the RL Zoo without curves
 def test_plots(folder, zoo):
     runs = folder / "logs" / "savo"
     shutil.copytree(runs / f"{ENV_ID}_1", runs / f"{ENV_ID}_2")  # the statistics want several runs

@@ -13,7 +13,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn, TrainFreq
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
@@ -210,19 +210,35 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         """The shape of ``action_noise`` for one environment: an action's, or in a discrete space an embedding's."""
         return (self.action_dim,) if isinstance(self.action_space, EmbeddedDiscrete) else self.action_space.shape  # type: ignore[return-value]
 
-    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, **kwargs: Any) -> RolloutReturn:  # type: ignore[override]
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
         """
+        SB3's method, before which a checkpoint is put back, or written if one is due.
+
         :param env: The training environment
         :param callback: The callbacks of the run
-        :param kwargs: SB3's other arguments
+        :param train_freq: How much to collect
+        :param replay_buffer: Where to store it
+        :param action_noise: Noise on the chosen action
+        :param learning_starts: Number of steps before learning for the warm-up phase
+        :param log_interval: Number of episodes between two logs; None for none
         :return: The number of steps and episodes, and whether the run goes on
         """
         if self._checkpointed_run is not None:
             if not self._checkpointed_run.visit(callback):
                 return RolloutReturn(0, 0, continue_training=False)
             # A checkpoint has brought others
-            kwargs |= {"replay_buffer": self.replay_buffer, "action_noise": self.action_noise}
-        return super().collect_rollouts(env, callback, **kwargs)
+            assert self.replay_buffer is not None
+            replay_buffer, action_noise = self.replay_buffer, self.action_noise
+        return super().collect_rollouts(env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1

@@ -20,7 +20,7 @@ CHOICE = "precision='auto' computes"
 @pytest.mark.parametrize("in_hardware", [True, False], ids=["hardware", "none"])
 @pytest.mark.parametrize("algorithm", WITH_PRECISION, ids=lambda algorithm: algorithm.__name__)
 def test_precision_is_chosen_by_the_hardware(algorithm, in_hardware, monkeypatch, capsys):
-    monkeypatch.setattr("sb3_savo.common.maximizer.has_bfloat16_hardware", lambda device: in_hardware)
+    monkeypatch.setattr("sb3_savo.common.learning.has_bfloat16_hardware", lambda device: in_hardware)
     for precision in ("highest", "auto", "medium"):
         model = algorithm("MlpPolicy", "InvertedDoublePendulumRestricted-v5", precision=precision, verbose=1, **SMALL)
         for _ in range(2):
@@ -40,7 +40,7 @@ def test_precision_is_chosen_by_the_hardware(algorithm, in_hardware, monkeypatch
 @pytest.mark.parametrize("algorithm", WITH_PRECISION, ids=lambda algorithm: algorithm.__name__)
 def test_without_hardware_nothing_differs(algorithm, monkeypatch):
     """Wide networks, which ``"medium"`` would change."""
-    monkeypatch.setattr("sb3_savo.common.maximizer.has_bfloat16_hardware", lambda device: False)
+    monkeypatch.setattr("sb3_savo.common.learning.has_bfloat16_hardware", lambda device: False)
     vectors = []
     for precision in ("highest", "auto", "medium"):
         kwargs = {**SMALL, "policy_kwargs": {"net_arch": [256, 256]}}
