@@ -15,6 +15,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from sb3_savo.algorithms import ALGORITHMS
+from sb3_savo.files.objects import load_vec_normalize
 from sb3_savo.vec_env import WatchedSubprocVecEnv
 from sb3_savo.zoo.hyperparams import check_hyperparams, check_unique_keys, hyperparams_file
 from sb3_savo.zoo.samplers import N_ITEMS
@@ -77,6 +78,7 @@ class OurExperiments(Base):
                 self._run = ZooRun(Path(self.save_path), self._settings, self.seed)
                 if not self._run.hold():
                     raise ValueError(f"{self.save_path} is in use by another process. --uuid gives every run its own folder.")
+                self._run.write()
         super().create_log_folder()
 
     def _go_on_with(self, run: ZooRun) -> None:
@@ -88,11 +90,6 @@ class OurExperiments(Base):
         self.seed = self.args.seed = run.seed
         set_random_seed(run.seed)
         print(f"Going on with the unfinished run in {self.save_path}, with its seed {run.seed}")
-
-    def _save_config(self, saved_hyperparams: Any) -> None:
-        super()._save_config(saved_hyperparams)
-        if self._run is not None:
-            self._run.write()
 
     def learn(self, model: BaseAlgorithm) -> None:
         if self._run is None:
@@ -115,6 +112,16 @@ class OurExperiments(Base):
             # ``-optimize`` saves no agent in the folder of the run, where ``enjoy`` would look for the latest one
             shutil.rmtree(self.save_path)
         return result
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> Any:
+        # With ``-i``, the RL Zoo loads the statistics of the trained agent
+        path = Path(self.trained_agent).parent / self.env_name / "vecnormalize.pkl"
+        if not self.is_ours or not path.exists():
+            return super()._maybe_normalize(env, eval_env)
+        normalized = load_vec_normalize(path, env)
+        if eval_env:
+            normalized.training = normalized.norm_reward = False
+        return normalized
 
     def _preprocess_action_noise(self, hyperparams: Any, saved_hyperparams: Any, env: Any) -> Any:
         self.n_items = int(env.action_space.n) if isinstance(env.action_space, spaces.Discrete) else None
