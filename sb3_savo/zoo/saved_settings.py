@@ -142,5 +142,6 @@ def check_wrapper(argument: str, name: Any) -> None:
     if not is_wrapper and name != WRAPPER_FUNCTION:
         raise UnsafeFileError(
             f"{argument}={name!r} may execute code: it must be a wrapper of Gymnasium, Stable-Baselines3 or the RL Zoo, or of "
-            "a module that was imported before. To use one of your own, import its module first, in enjoy by --gym-packages MODULE."
+            "a module that was imported before. To use one of your own, import its module first, in "
+            "enjoy by --gym-packages MODULE."
         )
