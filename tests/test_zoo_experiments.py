@@ -35,6 +35,7 @@ def test_workers_of_our_algorithms_are_watched(algo, vec_env_type, expected, tmp
         ({"qf_learning_rate": "line_0.1"}, ValueError, "qf_learning_rate='line_0.1' is text"),
         ({"n_envs": 0}, ValueError, "n_envs=0 is too small"),
         ({"n_envs": "2"}, TypeError, "n_envs='2'"),
+        ({"checkpoints": "yes"}, ValueError, "checkpoints='yes'"),
         ({"n_timesteps": 0}, ValueError, "n_timesteps=0"),
         ({"noise_type": "normal"}, ValueError, "noise_type='normal' needs noise_std"),
         ({"noise_type": "pink", "noise_std": 0.1}, ValueError, "noise_type='pink' is not known"),

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_savo import SAVO, WatchedSubprocVecEnv
 from sb3_savo.common.masked_evaluation import MaskedModel
-from sb3_savo.zoo.trained_agents import TrainedAgents, show_with_masks
+from sb3_savo.zoo.trained_agents import TrainedAgents, show_our_agents
 from tests.test_masked_evaluation import Board
 
 ID = "Board-v0"
@@ -71,10 +71,12 @@ def test_enjoy_without_the_import_hook(agent, program, monkeypatch, capsys):
     theirs = utils.create_test_env.__self__
     monkeypatch.setattr(utils, "get_model_path", theirs._get_model_path)
     monkeypatch.setattr(utils, "create_test_env", theirs._create_test_env)
+    monkeypatch.setattr(utils, "get_saved_hyperparams", theirs._get_saved_hyperparams)
+    monkeypatch.setattr(package, "get_saved_hyperparams", theirs._get_saved_hyperparams)
     monkeypatch.setattr(package, "create_test_env", theirs._create_test_env)
     with pytest.warns(UserWarning, match="action_masks=None"), pytest.raises(AssertionError, match="not allowed"):
         program("enjoy", "-f", "logs", "--no-render", "-n", 45)
-    show_with_masks(utils, package)
+    show_our_agents(utils, package)
     assert isinstance(package.create_test_env.__self__, TrainedAgents)
     program("enjoy", "-f", "logs", "--no-render", "-n", 45)
     assert "Mean reward: 9.00" in capsys.readouterr().out
@@ -83,7 +85,7 @@ def test_enjoy_without_the_import_hook(agent, program, monkeypatch, capsys):
 def test_extending_twice_changes_nothing():
     utils = import_module("rl_zoo3.utils")
     before = utils.create_test_env
-    show_with_masks(utils, import_module("rl_zoo3"))
+    show_our_agents(utils, import_module("rl_zoo3"))
     assert utils.create_test_env == before
 
 

@@ -11,7 +11,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.extras import needs_extra
-from sb3_savo.zoo.trained_agents import show_with_masks
+from sb3_savo.zoo.trained_agents import show_our_agents
 
 ADROIT_TASKS = ("Door", "Hammer", "Pen")
 
@@ -19,12 +19,12 @@ ADROIT_TASKS = ("Door", "Hammer", "Pen")
 def add_algorithms(utils: ModuleType) -> None:
     """
     Fill the RL Zoo's table of algorithms in place, before it builds its command line from it, show trained agents with action
-    masks, and register the environments that our hyperparameters are for.
+    masks and without executing their files, and register the environments that our hyperparameters are for.
 
     :param utils: ``rl_zoo3.utils``
     """
     utils.ALGOS.update(ALGORITHMS)
-    show_with_masks(utils, sys.modules["rl_zoo3"])
+    show_our_agents(utils, sys.modules["rl_zoo3"])
     for task in ADROIT_TASKS:
         if f"AdroitHand{task}-v1" not in gym.registry:
             gym.register(

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 import sb3_savo
-from sb3_savo.arguments import check_integer, check_number
+from sb3_savo.arguments import check_flag, check_integer, check_number
 
 
 def hyperparams_file(algo: str) -> Path:
@@ -32,6 +32,8 @@ def check_hyperparams(hyperparams: dict[str, Any], config: str) -> None:
         check_integer("n_envs", hyperparams["n_envs"], low=1)
     if "n_timesteps" in hyperparams:
         check_number("n_timesteps", hyperparams["n_timesteps"], above=True)
+    if "checkpoints" in hyperparams:
+        check_flag("checkpoints", hyperparams["checkpoints"])
     noise = hyperparams.get("noise_type")
     if noise is not None:
         if noise not in ("normal", "ornstein-uhlenbeck"):
