@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch as th
 
-from benchmarks.resume import in_process
+from benchmarks.processes import in_process
 from sb3_savo import SAVO
 from sb3_savo.common.checkpoints import run as checkpointed_run
 from sb3_savo.common.checkpoints.store import Store

@@ -15,10 +15,8 @@ import csv
 import hashlib
 import io
 import itertools
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -37,6 +35,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
+from benchmarks.processes import in_process
 from sb3_savo import WatchedSubprocVecEnv
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.checkpoints import run as checkpointed_run
@@ -250,42 +249,6 @@ def rows_without_times(path: Path) -> list[dict[str, str]]:
     text = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
     rows = csv.DictReader(io.StringIO(text))
     return [{name: value for name, value in sorted(row.items()) if name not in TIMES} for row in rows]
-
-
-def in_process(work: Callable[[], str], folder: Path, kill_after: Callable[[], float] | None = None) -> str | None:
-    """
-    :param work: What to do in a process of its own
-    :param folder: For the result
-    :param kill_after: Waits, and returns, until the process is to be killed; None to let it end
-    :return: The result; None if the process was killed before
-    """
-    result = folder / "result"
-    result.unlink(missing_ok=True)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setpgrp()
-            result.write_text(work())
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(0)
-    if kill_after is not None:
-        seconds = kill_after()
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and os.waitpid(pid, os.WNOHANG) == (0, 0):
-            time.sleep(0.005)
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return result.read_text() if result.exists() else None
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
-    return result.read_text() if result.exists() else None
 
 
 def survive(case: Case, n_kills: int, folder: Path, rng: random.Random) -> tuple[int, bool]:

@@ -15,6 +15,7 @@ SHARED = {
     "figures",
     "landscape_tasks",
     "landscapes",
+    "processes",
     "progress",
     "random_policy",
     "recording",
