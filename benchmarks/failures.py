@@ -1,5 +1,5 @@
 """
-Are failures named, and are saved models safe? Training goes on through thousands of failures of the environments.
+Are failures named, and are saved models safe? Training goes on after every failure of the environments.
 
     python -m benchmarks.failures
     python -m benchmarks.failures --steps 100000 --steps-between 2000
