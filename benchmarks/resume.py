@@ -230,7 +230,7 @@ def digest(model: Any, evaluation: EvalCallback, folder: Path) -> str:
     buffer = vars(model.replay_buffer)
     parts += [buffer[name] for name in sorted(buffer) if isinstance(buffer[name], (np.ndarray, dict, int))]
     parts += [random_state(model), model.num_timesteps, model._n_updates, model._last_obs]
-    parts += [getattr(noise, "state", None) for noise in [getattr(model, "candidate_noise", None)]]
+    parts.append(getattr(model.candidate_noise, "state", None))
     parts += [evaluation.evaluations_results, evaluation.evaluations_timesteps, evaluation.best_mean_reward]
     if model.get_vec_normalize_env() is not None:
         normalize = model.get_vec_normalize_env()
@@ -261,7 +261,6 @@ def survive(case: Case, n_kills: int, folder: Path, rng: random.Random) -> tuple
     """
     checkpointed_run.PERIOD = PERIOD
     started = folder / "started"
-    began = time.monotonic()
     expected = in_process(lambda: learn(case, folder / "whole", None, started.touch), folder)
     if expected is None:
         return 0, False

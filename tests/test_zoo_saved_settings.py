@@ -2,9 +2,9 @@
 
 import os
 import pickle
-import runpy
 import sys
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,6 +17,7 @@ from torch import nn
 from sb3_savo.files.errors import FileError, UnsafeFileError
 from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize
 from sb3_savo.zoo.saved_settings import check_settings
+from tests.zoo_programs import run_program
 
 ID = "Pendulum-v1"
 HYPERPARAMS = ("learning_starts:40", "buffer_size:500", "policy_kwargs:dict(net_arch=[8])", "normalize:True")
@@ -39,13 +40,7 @@ class Bomb:
 @pytest.fixture
 def program(monkeypatch):
     """Runs ``python -m rl_zoo3.NAME`` in this process."""
-
-    def run(name, *arguments, algo="savo"):
-        monkeypatch.setattr("sys.argv", [name, "--algo", algo, "--env", ID, *map(str, arguments)])
-        monkeypatch.delitem(sys.modules, f"rl_zoo3.{name}", raising=False)
-        runpy.run_module(f"rl_zoo3.{name}", run_name="__main__")
-
-    return run
+    return partial(run_program, monkeypatch, ID)
 
 
 @pytest.fixture

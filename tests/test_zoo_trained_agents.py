@@ -1,7 +1,6 @@
 """The RL Zoo's programs that show a trained agent: its items are the ones that the environment allows."""
 
-import runpy
-import sys
+from functools import partial
 from importlib import import_module
 from typing import ClassVar
 
@@ -13,6 +12,7 @@ from sb3_savo import SAVO, WatchedSubprocVecEnv
 from sb3_savo.common.masked_evaluation import MaskedModel
 from sb3_savo.zoo.trained_agents import TrainedAgents, show_our_agents
 from tests.test_masked_evaluation import Board
+from tests.zoo_programs import run_program
 
 ID = "Board-v0"
 
@@ -34,13 +34,7 @@ def program(monkeypatch):
     """Runs ``python -m rl_zoo3.NAME`` in this process, which knows the board."""
     monkeypatch.setitem(gym.registry, ID, gym.envs.registration.EnvSpec(ID, Picture))
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-
-    def run(name, *arguments, algo="savo"):
-        monkeypatch.setattr("sys.argv", [name, "--algo", algo, "--env", ID, *map(str, arguments)])
-        monkeypatch.delitem(sys.modules, f"rl_zoo3.{name}", raising=False)
-        runpy.run_module(f"rl_zoo3.{name}", run_name="__main__")
-
-    return run
+    return partial(run_program, monkeypatch, ID)
 
 
 @pytest.fixture

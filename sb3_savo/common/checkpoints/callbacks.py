@@ -21,12 +21,10 @@ def restored_callbacks(callback: BaseCallback) -> list[BaseCallback]:
     return [part for part in callbacks_in(callback) if not isinstance(part, ProgressBarCallback)]
 
 
-def evaluation_environments(callback: BaseCallback) -> Iterator[tuple[BaseCallback, str, VecEnv]]:
-    """:return: The vectorized environments that callbacks have, each with its callback and the attribute's name"""
+def evaluation_environments(callback: BaseCallback) -> Iterator[VecEnv]:
+    """:return: The vectorized environments that callbacks have"""
     for part in restored_callbacks(callback):
-        for name, value in vars(part).items():
-            if isinstance(value, VecEnv):
-                yield part, name, value
+        yield from (value for value in vars(part).values() if isinstance(value, VecEnv))
 
 
 def callback_state(callback: BaseCallback) -> dict[str, Any]:

@@ -80,8 +80,7 @@ class CheckpointedRun:
         self._is_terminated = True
 
     def _environments(self) -> list[Any]:
-        callback = self._callback
-        return [self.model.env, *(env for *_, env in (evaluation_environments(callback) if callback is not None else ()))]
+        return [self.model.env, *(evaluation_environments(self._callback) if self._callback is not None else ())]
 
     def _keep_log_folder(self) -> None:
         """TensorBoard's rows go on in the folder of the run's first call, without those after the checkpoint."""
@@ -118,11 +117,10 @@ class CheckpointedRun:
                 except FileError as error:
                     raise explain(self.checkpoint.folder, error) from error
                 self._due = time.monotonic() + PERIOD * (time.monotonic() - began)
-                self._is_over = self.checkpoint.about["is_finished"]
+                self._is_over = self.checkpoint.about["is_finished"] or self.model.num_timesteps >= self.model._total_timesteps
                 if self.model.verbose >= 1:
                     print(f"Going on at step {self.model.num_timesteps}, from {self.checkpoint.folder}")
-                if self._is_over or self.model.num_timesteps >= self.model._total_timesteps:
-                    self._is_over = True
+                if self._is_over:
                     return False
         elif self._is_terminated or time.monotonic() >= self._due:
             self._write_or_warn()

@@ -5,6 +5,7 @@ import platform
 import random
 import time
 import warnings
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,11 +170,16 @@ def arguments_of(model: BaseAlgorithm) -> dict[str, Any]:
     return {name: settings_of(getattr(model, name)) for name in names if hasattr(model, name)}
 
 
+@cache
+def versions() -> dict[str, str]:
+    """:return: The versions of packages, which are read from their files once"""
+    return {name: version(name) for name in VERSIONS}
+
+
 def machine() -> dict[str, Any]:
     """:return: What decides how numbers are rounded"""
-    versions = {name: version(name) for name in VERSIONS}
     return {
-        **versions,
+        **versions(),
         "python": platform.python_version(),
         "processor": th.backends.cpu.get_cpu_capability(),
         "threads": th.get_num_threads(),
