@@ -7,7 +7,8 @@ One size is varied at a time; the others are 3 actors, batches of 256, and actio
 numbers and networks of 256-256. Items are those of ``LandscapeItems-v0`` (8 dimensions). Every point has a process of its own,
 on one thread, with losses that are not compiled.
 
-``act_ms``: one call of ``predict`` for one observation. ``update_ms``: one gradient step. Both are medians of the processor's
+``act_ms``: one call of ``predict`` for one observation, but not the first one after learning, which checks the weights.
+``update_ms``: one gradient step. Both are medians of the processor's
 time. ``memory_MiB``: how much the process's peak exceeds its memory before the model was made. The exponent p of a quantity is
 the slope of a line through its logarithms: the quantity grows as the size to the power of p. Where it is still constant at
 small sizes, p is below the exponent of large ones.
@@ -60,11 +61,13 @@ model = SAVO("MlpPolicy", env, device="cpu", seed=0, **settings)
 model.learn(1_100, log_interval=None)
 observation = env.observation_space.sample()
 calls = {
-    "act_ms": lambda: model.predict(observation, deterministic=True),
+    "first_act_ms": lambda: model.predict(observation, deterministic=True),
+    "act_ms": lambda: [model.predict(observation, deterministic=True) for _ in range(20)],
     "update_ms": lambda: model.train(2, batch_size),
 }
 times = medians(time_interleaved(calls, int(sys.argv[2]), time.process_time))
-print(json.dumps({"act_ms": times["act_ms"], "update_ms": times["update_ms"] / 2, "memory_MiB": memory("VmHWM") - before}))
+figures = {"act_ms": times["act_ms"] / 20, "update_ms": times["update_ms"] / 2, "memory_MiB": memory("VmHWM") - before}
+print(json.dumps(figures))
 """
 
 

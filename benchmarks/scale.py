@@ -7,10 +7,10 @@ How long does a run of the paper's size take? A slice of it is measured, and the
 SAVO has the hyperparameters of ``hyperparams/savo.yml``, and its losses are compiled before the slice. SB3's DQN or TD3 does
 as many steps and updates with the critic's layers. The slice is ``--repeats`` cycles of collecting and learning, interleaved.
 
-``collect_ms``: one transition. ``update_ms``: one gradient step. Both are medians. ``first_update_s``: the first gradient
-steps, in which losses are compiled or loaded from the user's folder of compiled code. ``hours``: the extrapolation to
-``steps`` and ``updates``. It leaves out evaluations and the first gradient steps, and holds if later cycles take as long as
-these: a full replay buffer is slower to sample from. ``ratio``: hours, relative to SB3's.
+``collect_ms``: one transition. ``update_ms``: one gradient step. Both are medians, of the processor's time on one thread.
+``first_update_s``: the first gradient steps, in which losses are compiled or loaded from the user's folder of compiled code.
+``hours``: the extrapolation to ``steps`` and ``updates``. It leaves out evaluations and the first gradient steps, and holds if
+later cycles take as long as these: a full replay buffer is slower to sample from. ``ratio``: hours, relative to SB3's.
 """
 
 import argparse
@@ -54,7 +54,9 @@ def scale(args: argparse.Namespace) -> pd.DataFrame:
             name = algorithm.__name__
             first[name] = time.perf_counter() - start
             calls |= {f"{name} collect": partial(collect, model), f"{name} update": partial(learn, model)}
-        times = medians(time_interleaved(calls, args.repeats))
+        # Other processes hardly change the processor's time, which adds up the threads
+        clock = time.process_time if args.threads == 1 else time.perf_counter
+        times = medians(time_interleaved(calls, args.repeats, clock))
         for name, seconds in first.items():
             collect_ms, update_ms = (
                 times[f"{name} {part}"] / n for part, n in zip(("collect", "update"), per_cycle, strict=True)
@@ -113,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "speed")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--repeats", type=int, default=20, help="timed cycles of each algorithm")
+    parser.add_argument("--repeats", type=int, default=10, help="timed cycles of each algorithm")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="compile SAVO's losses")
     run_parts(PARTS, parser.parse_args())
     print("\nhours: an extrapolation from the measured steps to a whole run")

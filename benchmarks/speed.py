@@ -3,6 +3,7 @@ How fast does SAVO learn and act, relative to SB3's TD3? Ratios of medians and o
 
     python -m benchmarks.speed                    # all parts
     python -m benchmarks.speed --parts update --threads 2 --shapes Hopper --actors 3
+    python -m benchmarks.speed --device cuda --parts update acting collection training
 
 update: one gradient step of SAVO, of SB3's TD3, and of SBX's TD3 if it is installed, with the shapes of Hopper and of RecSim.
 SAVO runs eager and compiled, in either precision; ``torch_medium`` is float32 under
@@ -53,6 +54,14 @@ def matmul_precision(precision: str) -> Iterator[None]:
     th.set_float32_matmul_precision(before)
 
 
+def synchronize(device: str) -> None:
+    """
+    :param device: Where the networks are; on a GPU, the call waits until it has done what was asked of it
+    """
+    if device != "cpu":
+        th.get_device_module(device).synchronize(device)
+
+
 def update(args: argparse.Namespace) -> pd.DataFrame:
     """
     :param args: The command line
@@ -61,8 +70,8 @@ def update(args: argparse.Namespace) -> pd.DataFrame:
     tables = []
     for name in args.shapes:
         shapes = SHAPES[name]
-        models = {"TD3": make_model(TD3, shapes)}
-        if sbx_td3() is not None:
+        models = {"TD3": make_model(TD3, shapes, device=args.device)}
+        if sbx_td3() is not None and args.device == "cpu":
             models["SBX TD3"] = make_model(sbx_td3(), shapes)
         settings: dict[str, dict[str, Any]] = {"TD3": {}, "SBX TD3": {}}
         for n_actors in args.actors:
@@ -70,11 +79,12 @@ def update(args: argparse.Namespace) -> pd.DataFrame:
                 for precision in ("highest", "medium"):
                     label = f"SAVO {n_actors} {'compiled' if compile else 'eager'} {precision}"
                     settings[label] = {"n_actors": n_actors, "compile": compile, "precision": precision}
-                    models[label] = make_model(SAVO, shapes, **settings[label])
+                    models[label] = make_model(SAVO, shapes, device=args.device, **settings[label])
 
         def train(model: Any, precision: str = "highest") -> None:
             with matmul_precision(precision):
                 model.train(gradient_steps=N_STEPS, batch_size=256)
+            synchronize(args.device)
 
         calls: dict[str, Callable[[], object]] = {label: partial(train, model) for label, model in models.items()}
         for label in [label for label in models if label.endswith("compiled highest")]:
@@ -93,7 +103,8 @@ def acting(args: argparse.Namespace) -> pd.DataFrame:
     :return: One row per number of environments and method: one call of ``predict``
     """
     shapes = SHAPES["Hopper"]
-    models = {"TD3": make_model(TD3, shapes)} | {f"SAVO {n}": make_model(SAVO, shapes, n_actors=n) for n in args.actors}
+    models = {"TD3": make_model(TD3, shapes, device=args.device)}
+    models |= {f"SAVO {n}": make_model(SAVO, shapes, device=args.device, n_actors=n) for n in args.actors}
     tables = []
     for n_envs in (1, 10, 16):
         obs = np.random.default_rng(0).uniform(-1, 1, (n_envs, shapes.obs_dim)).astype(np.float32)
@@ -132,10 +143,11 @@ def _time_learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ..
             model.collect_rollouts(model.env, callback, model.train_freq, model.replay_buffer, learning_starts=0)
             if gradient_steps > 0:
                 model.train(gradient_steps=gradient_steps, batch_size=256)
+        synchronize(args.device)
 
     tables = []
     for n in n_envs:
-        kwargs: dict[str, Any] = {"n_envs": n, "gradient_steps": gradient_steps}
+        kwargs: dict[str, Any] = {"n_envs": n, "gradient_steps": gradient_steps, "device": args.device}
         shapes = SHAPES["Hopper"]
         models = {"TD3": make_model(TD3, shapes, **kwargs)}
         for n_actors in args.actors:
@@ -187,6 +199,7 @@ def main() -> None:
     add_timing_arguments(parser, PARTS, "speed")
     parser.add_argument("--repeats", type=int, default=15, help="timed calls of each model")
     parser.add_argument("--actors", nargs="+", type=int, default=[1, 3, 5, 10], help="numbers of actors")
+    parser.add_argument("--device", default="cpu", help="where the networks are: cpu or cuda (but not for memory)")
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     run_parts(PARTS, parser.parse_args())
 

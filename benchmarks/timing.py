@@ -76,7 +76,7 @@ def make_model(algorithm: Any, shapes: Shapes, n_envs: int = 1, **kwargs: Any) -
     options = {"buffer_size": 20_000, "learning_starts": 2_048, "batch_size": 256, "policy_kwargs": policy_kwargs, "seed": 0}
     if not algorithm.__module__.startswith("sbx"):
         options["device"] = "cpu"
-    model = algorithm("MlpPolicy", env, **options, **kwargs)
+    model = algorithm("MlpPolicy", env, **{**options, **kwargs})
     return model.learn(2_048, log_interval=None)
 
 
@@ -131,10 +131,11 @@ def compare_to(reference: str, times: dict[str, list[float]], n_per_call: int) -
     return pd.DataFrame(rows)
 
 
-def machine(threads: int) -> str:
+def machine(threads: int, device: str = "cpu") -> str:
     """
     :param threads: Number of threads
-    :return: Processor, threads and library versions of this measurement
+    :param device: Where the networks are
+    :return: Card, if there is one, processor, threads and library versions of this measurement
     """
     cpu = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
@@ -143,7 +144,8 @@ def machine(threads: int) -> str:
         cpu = names[0] if names else cpu
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy", "stable_baselines3")]
     bfloat16 = "AMX" if th.cpu._is_amx_tile_supported() else "no AMX"
-    return f"{cpu} ({th.backends.cpu.get_cpu_capability()}, {bfloat16}), {threads} threads, {', '.join(versions)}"
+    card = "" if device == "cpu" else f"{th.get_device_module(device).get_device_name(device)}, "
+    return f"{card}{cpu} ({th.backends.cpu.get_cpu_capability()}, {bfloat16}), {threads} threads, {', '.join(versions)}"
 
 
 def add_timing_arguments(parser: argparse.ArgumentParser, parts: Iterable[str], results: str) -> None:
@@ -161,7 +163,8 @@ def add_timing_arguments(parser: argparse.ArgumentParser, parts: Iterable[str], 
 
 def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], pd.DataFrame]], args: argparse.Namespace) -> None:
     """
-    Measure the chosen parts, print their tables, and write each to ``PART-THREADS.csv`` below a line about the machine.
+    Measure the chosen parts, print their tables, and write each to ``PART-THREADS.csv``, or on another device than the
+    processor ``PART-DEVICE.csv``, below a line about the machine.
 
     :param parts: Functions that measure and return a table, by name
     :param args: The command line, with the arguments of :func:`add_timing_arguments`
@@ -170,9 +173,11 @@ def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], pd.DataFrame]],
     th.manual_seed(0)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     args.folder.mkdir(parents=True, exist_ok=True)
-    print(machine(args.threads))
+    device = getattr(args, "device", "cpu")
+    about = machine(args.threads, device)
+    print(about)
     for name in args.parts:
         table = parts[name](args)
         print(f"\n{name}\n{table.round(3).to_string(index=False)}", flush=True)
-        text = f"# {machine(args.threads)}\n{table.to_csv(index=False, float_format='%.4f')}"
-        write_durably(args.folder / f"{name}-{args.threads}.csv", text)
+        text = f"# {about}\n{table.to_csv(index=False, float_format='%.4f')}"
+        write_durably(args.folder / f"{name}-{args.threads if device == 'cpu' else device}.csv", text)

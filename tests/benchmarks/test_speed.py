@@ -17,3 +17,21 @@ def test_command(monkeypatch, tmp_path, capsys):
         table = pd.read_csv(tmp_path / f"{part}-1.csv", comment="#")
         assert len(table) == n_rows and (table.median_ms > 0).all() and (table.ratio[table.what == "TD3"] == 1).all()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_device(monkeypatch, tmp_path):
+    """The models are where ``--device`` says, and so is the name of the file."""
+    devices, waits = [], []
+
+    def make_model(algorithm, shapes, device, **kwargs):
+        devices.append(device)
+        return timing.make_model(algorithm, shapes, **kwargs)
+
+    monkeypatch.setattr(speed, "make_model", make_model)
+    monkeypatch.setattr(speed, "synchronize", waits.append)
+    monkeypatch.setattr(timing, "machine", lambda threads, device: device)
+    arguments = ["--parts", "collection", "--actors", "2", "--repeats", "1", "--folder", str(tmp_path), "--device", "cuda"]
+    monkeypatch.setattr(sys, "argv", ["speed", *arguments])
+    speed.main()
+    assert set(devices) == set(waits) == {"cuda"}
+    assert (tmp_path / "collection-cuda.csv").read_text().startswith("# cuda\n")
