@@ -58,10 +58,12 @@ class Budget(NamedTuple):
 
 LANDSCAPE = Budget(10_000, episodes=1_000)
 SMALL = "policy_kwargs:dict(net_arch=[64,64])"
+# With so few updates, target networks of the default tau would see no further ahead than about 50 steps
+QUICK = ("tau:0.02", SMALL)
 PENDULUM = Budget(
-    60_000, 10, ("n_envs:1", "train_freq:2", "gradient_steps:1", "exploration_noise_scale:[1.0,0.1,60000]", SMALL)
+    60_000, 10, ("n_envs:1", "train_freq:2", "gradient_steps:1", "exploration_noise_scale:[1.0,0.1,60000]", *QUICK)
 )
-LOCOMOTION = Budget(170_000, 10, ("exploration_noise_scale:[1.0,0.1,170000]", SMALL))
+LOCOMOTION = Budget(170_000, 10, ("exploration_noise_scale:[1.0,0.1,170000]", *QUICK))
 # An update per 20 transitions. The schedules of the exploration shrink with the budget.
 ITEMS = (
     "buffer_size:100000",

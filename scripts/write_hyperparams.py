@@ -51,6 +51,7 @@ METHODS = {
         leaves_out=("summarizer", "summary_dim", *EXPLORATION),
     ),
     "greedytd3": Method("GreedyTD3", {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01}),
+    "q3c": Method("Q3C", {"n_points": 20, "n_nearest": 10}),
     # Samples its actions, without exploration noise; continuous actions only
     "savosac": Method("SAVOSAC", {"n_actors": 3}, leaves_out=EXPLORATION, has_items=False),
 }

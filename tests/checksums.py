@@ -112,7 +112,7 @@ def make_models(compile: bool) -> Iterable[tuple[str, Any]]:
         yield f"SAVO {name}", make(SAVO, "Pendulum-v1", **kwargs)
     shared = {"policy_kwargs": {"share_features_extractor": True}}
     for cls in ALGORITHMS:
-        policy_kwargs = shared["policy_kwargs"] if cls.__name__ not in ("CEM", "MultiStart") else {}
+        policy_kwargs = shared["policy_kwargs"] if cls.__name__ not in ("CEM", "MultiStart", "Q3C") else {}
         yield f"{cls.__name__} images", make(cls, image_env(), "CnnPolicy", policy_kwargs=policy_kwargs, batch_size=4)
     yield "SAVO Dict", make(SAVO, SimpleMultiObsEnv(discrete_actions=False), "MultiInputPolicy", **shared)
     her = {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goal": 2}}

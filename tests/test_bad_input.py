@@ -26,6 +26,7 @@ from torch import nn
 
 from sb3_savo import (
     CEM,
+    Q3C,
     SAVO,
     SAVOSAC,
     ActionEmbedding,
@@ -235,6 +236,11 @@ OWN: list[tuple[Any, str, Any, type[Exception], str]] = [
     (MultiStart, "n_starts", 10**9, ValueError, "at most 100000"),
     (MultiStart, "n_ascent_steps", -1, ValueError, "at least 0"),
     (MultiStart, "step_size", 0, ValueError, "above 0"),
+    (Q3C, "n_points", 9, ValueError, "at least 10"),
+    (Q3C, "n_points", 10**9, ValueError, "at most 100000"),
+    (Q3C, "n_nearest", 0, ValueError, "at least 1"),
+    (Q3C, "smoothing", -1, ValueError, "at least 0"),
+    (Q3C, "separation_coef", -1, ValueError, "at least 0"),
     (GreedyAC, "n_samples", 2, ValueError, "at least 3"),
     (GreedyAC, "n_elites", 1.0, TypeError, "must be an integer"),
     (GreedyAC, "entropy_coef", "x", TypeError, "must be a number"),

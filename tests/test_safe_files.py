@@ -276,10 +276,11 @@ def test_tensors_are_those_of_torch(good):
         assert th.equal(tensor, saved[key]) and tensor.dtype == saved[key].dtype
 
 
-def test_a_zip_of_the_first_layout_is_read():
-    """It was written before zips told their format."""
-    model = SAVO.load(DATA / "savo-0.1.0.zip", device="cpu")
-    expected = json.loads((DATA / "savo-0.1.0.json").read_text())
+@pytest.mark.parametrize("path", sorted(DATA.glob("savo-*.zip")), ids=lambda path: path.stem)
+def test_zips_of_all_versions_are_read(path):
+    """That of 0.1.0 was written before zips told their format."""
+    model = SAVO.load(path, device="cpu")
+    expected = json.loads(path.with_suffix(".json").read_text())
     assert model.num_timesteps == expected["num_timesteps"]
     np.testing.assert_allclose(model.predict(np.array([1.0, 0.0, 0.5], np.float32))[0], expected["action"], atol=1e-5)
 

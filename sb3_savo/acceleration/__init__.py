@@ -7,8 +7,9 @@ Everything that is here for speed alone. This module is the only door: nothing o
     kept equal by ``tests/acceleration/test_compiled_loss.py``.
 :func:`numpy_policy`
     ``predict`` and data collection in NumPy, directly on torch's parameters: for three actors and one observation in a quarter
-    of torch's time. Shown by ``python -m benchmarks.acting``; switched off by overriding a method that is marked
-    :func:`has_numpy_twin`; kept equal by ``tests/acceleration/test_numpy_policy.py``.
+    of torch's time. In a discrete space torch still finds the items. Shown by ``python -m benchmarks.acting`` and
+    ``benchmarks.items``; switched off by overriding a method that is marked :func:`has_numpy_twin`; kept equal by
+    ``tests/acceleration/test_numpy_policy.py``.
     The compiler of the losses does not replace it. A compiled ``predict`` takes 0.57 of NumPy's time (16 observations: 0.67),
     but compiling takes 28 seconds for every number of observations, which a model that was just loaded cannot wait for.
 :func:`keep_freed_memory`

@@ -1,4 +1,4 @@
-"""The number of threads that NumPy's matrix products use."""
+"""How NumPy's matrix products are computed: by which kernels, and on how many threads."""
 
 import threading
 from collections.abc import Callable
@@ -15,6 +15,12 @@ Result = TypeVar("Result")
 def openblas() -> list[LibController]:
     """:return: The loaded OpenBLAS libraries, which may run NumPy's products on several threads"""
     return ThreadpoolController().select(internal_api="openblas").lib_controllers
+
+
+@cache
+def multiplies_small_matrices() -> bool:
+    """:return: Whether NumPy's library is an OpenBLAS that has kernels of its own for small products: those for AVX-512"""
+    return any(library.architecture in ("SkylakeX", "Cooperlake", "Sapphirerapids") for library in openblas())  # type: ignore[attr-defined]
 
 
 class OneThread:

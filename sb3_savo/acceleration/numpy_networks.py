@@ -11,6 +11,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
+from sb3_savo.acceleration.blas_threads import multiplies_small_matrices
 from sb3_savo.networks.conditioning import ConditionedMLP, SetPool, StackedSummarizer
 from sb3_savo.networks.stacked import ALL, StackedLayerNorm, StackedLinear, StackedMLP
 
@@ -18,6 +19,10 @@ LAYER_NORM_EPSILON = 1e-5  # torch's default
 
 # From this many rows or weights on, one matrix product is faster than one product per row
 MIN_ROWS_FOR_MATMUL, MIN_MATMUL_WEIGHTS = 4, 2**14
+
+# Up to so many multiplications, OpenBLAS multiplies without copying the weights first, where it can. So a larger product of up
+# to MAX_SPLIT_ROWS rows is computed in parts; more rows are worth the copy.
+MAX_SMALL_PRODUCT, SPLIT_ROWS, MAX_SPLIT_ROWS = 10**6, 12, 96
 
 
 def supports_numpy(*networks: nn.Module) -> bool:
@@ -56,6 +61,10 @@ def affine(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
         y = np.matmul(x, weight)
     elif 1 < len(x) < MIN_ROWS_FOR_MATMUL and weight.size >= MIN_MATMUL_WEIGHTS:
         y = np.vecmat(x, weight)
+    elif len(x) <= MAX_SPLIT_ROWS and len(x) * weight.size > MAX_SMALL_PRODUCT and multiplies_small_matrices():
+        y = np.empty((len(x), weight.shape[1]), dtype=np.float32)
+        for start in range(0, len(x), SPLIT_ROWS):
+            np.dot(x[start : start + SPLIT_ROWS], weight, out=y[start : start + SPLIT_ROWS])
     else:
         # ``matmul`` takes twice as long for small matrices
         y = x.dot(weight)

@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from sb3_savo.acceleration.blas_threads import on_one_thread
 from sb3_savo.acceleration.numpy_networks import NumpyConditionedMLP, NumpyMLP, constant_row, supports_numpy
 from sb3_savo.actions.candidates import perturb, pick
+from sb3_savo.actions.spaces import proposal_space
 from sb3_savo.networks.actors import Actors
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.critics import CandidateCritic
@@ -31,7 +32,8 @@ class NumpyPolicy:
     :param propose: The actors
     :param critic: The critics
     :param observation_space: Observation space
-    :param action_space: Action space
+    :param action_space: The space of the proposals: the action space, or in a discrete space that of the embeddings, where the
+        policy itself finds the items between :meth:`propose` and :meth:`maximize`
     """
 
     def __init__(self, propose: Propose, critic: CandidateCritic, observation_space: spaces.Box, action_space: spaces.Box):
@@ -135,12 +137,12 @@ NO_POLICY: Entry = ([], [], None)
 def numpy_policy(policy: BasePolicy) -> NumpyPolicy | None:
     """
     :param policy: A policy with a critic, and perhaps actors
-    :return: The policy in NumPy, or None where only torch will do: on a GPU, for items, images, other kinds of networks, …
+    :return: The policy in NumPy, or None where only torch will do: on a GPU, for images, other kinds of networks, …
     """
     # By _modules, since this is asked at every step and a module's attributes take their time
     actor: Any = policy._modules.get("actor")
     critic: Any = policy._modules["critic"]
-    if actor is None or policy._modules.get("items") is not None:
+    if actor is None:
         return None
     parameters = actor.parameter_vector.parameters + critic.parameter_vector.parameters
     current = [actor, critic._modules["q_networks"], *[parameter.data_ptr() for parameter in parameters]]
@@ -155,13 +157,13 @@ def numpy_policy(policy: BasePolicy) -> NumpyPolicy | None:
 
 def make_numpy_policy(policy: BasePolicy, actor: Any, critic: CandidateCritic) -> NumpyPolicy | None:
     """
-    :param policy: A policy without items
+    :param policy: A policy
     :param actor: Its actors
     :param critic: Its critics
     :return: The policy in NumPy, or None where only torch will do
     """
     methods = (getattr(type(policy), name) for name in ("propose", "maximize", "_predict"))
-    observation_space, action_space = policy.observation_space, policy.action_space
+    observation_space, action_space = policy.observation_space, proposal_space(policy.action_space)
     is_flat = isinstance(observation_space, spaces.Box) and not is_image_space(observation_space)
     extractors = {type(network.features_extractor) for network in (actor, critic)}
     if (

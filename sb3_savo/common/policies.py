@@ -397,15 +397,25 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
         self, observation: PyTorchObs, deterministic: bool = False, action_masks: th.Tensor | None = None
     ) -> th.Tensor:
         with in_policy() if is_exporting() else nullcontext():
-            candidates = self.propose(observation, deterministic, masks=action_masks)
-            actions, items = self.snap(candidates, action_masks)
-            if items is not None:
-                self._check_computed("candidate actions", candidates)
-            if actions.shape[1] == 1:
-                return actions[:, 0] if items is None else items[:, 0]
-            chosen, picked, q_values = self.maximize(observation, actions)
-            self._check_computed("Q-values", q_values)
-            return chosen if items is None else items.gather(1, picked).squeeze(1)
+            return self._choose(self, observation, deterministic, action_masks)
+
+    def _choose(self, actor: Any, obs: PyTorchObs, deterministic: bool, masks: th.Tensor | None) -> th.Tensor:
+        """
+        :param actor: Who proposes and evaluates: this policy, or its twin in NumPy
+        :param obs: Its observations, (batch, ...)
+        :param deterministic: See :meth:`propose`
+        :param masks: See :meth:`propose`
+        :return: Scaled actions, (batch, action_dim), or items, (batch,)
+        """
+        candidates = actor.propose(obs, deterministic, masks=masks)
+        actions, items = self.snap(candidates, masks)
+        if items is not None:
+            self._check_computed("candidate actions", candidates)
+        if actions.shape[1] == 1:
+            return actions[:, 0] if items is None else items[:, 0]
+        chosen, picked, q_values = actor.maximize(obs, actions)
+        self._check_computed("Q-values", q_values)
+        return chosen if items is None else items.gather(1, picked).squeeze(1)
 
     @staticmethod
     def _check_computed(name: str, values: th.Tensor) -> None:
@@ -451,7 +461,11 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
             with self.update_lock:
                 self._begin_to_predict()
                 twin = numpy_policy(self)
-                predicted = None if twin is None else twin.predict(observation)
+                if twin is not None and self.items is not None and isinstance(observation, np.ndarray):
+                    with th.no_grad():
+                        items = self._choose(twin, twin.obs_to_tensor(observation)[0], deterministic, None).numpy()
+                    return (items if n_obs is not None else items.squeeze(0)), state
+                predicted = None if twin is None or self.items is not None else twin.predict(observation)
                 if predicted is None:
                     actions, state = super().predict(observation, state, episode_start, deterministic)
                 else:

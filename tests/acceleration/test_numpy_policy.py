@@ -161,10 +161,33 @@ def test_by_torch_where_numpy_cannot(kwargs):
         assert_same(model, n=2)
 
 
-def test_items_are_searched_for_by_torch():
-    model = SAVO("MlpPolicy", "LandscapeItems-v0", **QUICK)
-    assert numpy_policy(model.policy) is None
-    assert model.action_space.contains(model.predict(model.observation_space.sample())[0])
+@pytest.mark.parametrize("n_actors", [1, 3])
+def test_the_same_items(n_actors):
+    """The policy finds the items of the proposals, which the NumPy policy makes and evaluates."""
+    model = make(env="LandscapeItems-v0", n_actors=n_actors)
+    twin = numpy_policy(model.policy)
+    assert twin is not None
+    obs = np.stack([model.observation_space.sample() for _ in range(64)])
+    masks = th.rand(64, int(model.action_space.n)) < 0.5
+    for mask in (None, masks):
+        with th.no_grad():
+            expected = model.policy._predict(model.policy.obs_to_tensor(obs)[0], True, mask).numpy()
+        found, _ = model.predict(obs, deterministic=True, action_masks=None if mask is None else mask.numpy())
+        assert found.dtype == expected.dtype and len(np.unique(expected)) > 1
+        np.testing.assert_array_equal(found, expected)
+    one, _ = model.predict(obs[0], deterministic=True)
+    assert one.shape == () and one == model.predict(obs, deterministic=True)[0][0]
+    assert model.predict(obs.tolist(), deterministic=True)[0].shape == (64,)
+
+
+def test_the_numpy_policy_chooses_items(monkeypatch):
+    model = make(env="LandscapeItems-v0")
+    twin = numpy_policy(model.policy)
+    monkeypatch.setattr(model.policy, "propose", None)
+    monkeypatch.setattr(twin, "maximize", lambda obs, actions: (actions[:, 1], th.ones(len(obs), 1, dtype=th.long), actions))
+    obs = np.stack([model.observation_space.sample() for _ in range(5)])
+    second = model.policy.snap(twin.propose(twin.obs_to_tensor(obs)[0]))[1][:, 1]
+    np.testing.assert_array_equal(model.predict(obs)[0], second)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"n_actors": 1}, {"selection_epsilon": 0.5}, {"algorithm": Ensemble}], ids=str)
@@ -201,6 +224,16 @@ def test_few_rows_of_wide_networks():
     model = make(net_arch=(MIN_ROWS_FOR_MATMUL * 64, MIN_MATMUL_WEIGHTS // (MIN_ROWS_FOR_MATMUL * 64)))
     for n in (1, 2, 3):
         assert_same(model, n)
+
+
+@pytest.mark.parametrize("n_rows", [11, 12, 13, 25, 97])
+def test_products_in_parts(n_rows, monkeypatch):
+    """The rows of a product that is split are those of the whole product."""
+    monkeypatch.setattr(numpy_networks, "multiplies_small_matrices", lambda: True)
+    rng = np.random.default_rng(n_rows)
+    x, weight, bias = (rng.normal(size=size).astype(np.float32) for size in ((n_rows, 300), (300, 310), (1, 310)))
+    assert n_rows * weight.size > numpy_networks.MAX_SMALL_PRODUCT
+    np.testing.assert_allclose(numpy_networks.affine(x, weight, bias), x @ weight + bias, rtol=1e-4, atol=1e-4)
 
 
 has_openblas = pytest.mark.skipif(not openblas(), reason="NumPy is without OpenBLAS")

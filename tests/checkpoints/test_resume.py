@@ -9,6 +9,7 @@ import time
 import warnings
 from contextlib import closing
 from functools import partial
+from itertools import cycle
 
 import gymnasium as gym
 import numpy as np
@@ -26,7 +27,7 @@ from tests.models import SMALL
 
 ENV_ID = "InvertedPendulumRestricted-v4"
 CASES = [
-    *(Case(algorithm, "Pendulum-v1", algorithm, n_envs) for algorithm, n_envs in zip(ALGORITHMS, [1, 2] * 4, strict=True)),
+    *(Case(algorithm, "Pendulum-v1", algorithm, n_envs) for algorithm, n_envs in zip(ALGORITHMS, cycle([1, 2]), strict=False)),
     *(
         Case(f"{task}, {algorithm}", task, algorithm, n_envs=2)
         for task in ("Mining", "RecSimVecEnv")
