@@ -4,11 +4,12 @@ Write the tables of the README and of the documentation from stored results.
     python -m benchmarks.publish            # or make tables
     python -m benchmarks.publish --check    # writes nothing, and fails if a table is out of date
 
-A document has a pair of lines for each table, ``<!-- table NAME -->`` and ``<!-- end -->``. What is between them is written by
-this command, from the CSV files in ``benchmarks/results`` and ``benchmarks/reports``.
+A document has a pair of lines for each table or list of sentences, ``<!-- table NAME -->`` and ``<!-- end -->``. What is
+between them is written by this command, from the CSV files in ``benchmarks/results`` and ``benchmarks/reports``.
 """
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import load
+from benchmarks.results import Group, load
 from benchmarks.statistics import estimate, mean
+from benchmarks.summary import Summary, order_of_methods, sentences, summarize
 from benchmarks.words import markdown, number, with_interval
 
 ROOT = Path(__file__).parent.parent
@@ -79,14 +81,38 @@ def landscapes(group: str) -> pd.DataFrame:
     return wide.assign(method=code(wide.method))
 
 
+@functools.cache
+def frozen_group() -> Group:
+    """:return: The runs of study a with frozen critics and 2,500 updates"""
+    return next(group for group in load("study_a", "small", None) if group.name == "frozen critic, 2,500 updates")
+
+
+@functools.cache
+def frozen_summary() -> Summary | None:
+    """:return: The tables with which the report of these runs begins"""
+    return summarize(frozen_group(), order_of_methods(frozen_group()))
+
+
+def study_best_others() -> pd.DataFrame:
+    summary = frozen_summary()
+    assert summary is not None
+    table = summary.best_others
+    titles = {"difference": "difference", "probability": "probability of improvement", "rliable": "of all pairs of runs"}
+    columns = {
+        title: [with_interval(*row) for row in table[[name, f"{name}_low", f"{name}_high"]].to_numpy()]
+        for name, title in titles.items()
+    }
+    tasks = table.task.str.removesuffix("-frozen")
+    return pd.DataFrame({"task": tasks, "best of the others": code(table.other), **columns, "verdict": table.verdict})
+
+
 def study_frozen(tasks: Sequence[str] = ()) -> pd.DataFrame:
     """
     :param tasks: Tasks to show; all if there are none
     :return: One row per method, one column per task: the mean over the landscapes that all these methods have finished, whose
         number is in brackets, and from five landscapes on its interval
     """
-    group = next(group for group in load("study_a", "small", None) if group.name == "frozen critic, 2,500 updates")
-    final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
+    final = frozen_group().evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
     final = final[list(FROZEN_METHODS)].dropna()
     columns = {}
     for task, found in final.groupby("task"):
@@ -188,7 +214,7 @@ def oracles() -> pd.DataFrame:
     )
 
 
-TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "agents": agents,
     "breakthroughs": breakthroughs,
     "discrete": discrete,
@@ -197,7 +223,9 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
     "oracles": oracles,
     "speed_parts": speed_parts,
+    "study_best_others": study_best_others,
     "study_frozen": study_frozen,
+    "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
     "study_main": lambda: study_frozen(("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,
 }
@@ -208,12 +236,21 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def block(name: str) -> str:
+    """
+    :param name: Name of a table, or of a list of sentences
+    :return: It in Markdown
+    """
+    content = TABLES[name]()
+    return markdown(content) if isinstance(content, pd.DataFrame) else "\n".join(f"- {sentence}" for sentence in content)
+
+
 def filled(text: str) -> str:
     """
     :param text: The text of a document
     :return: The same with its tables as the stored results have them
     """
-    return TABLE.sub(lambda match: f"{match[1]}\n{markdown(TABLES[match[2]]())}\n\n{match[3]}", text)
+    return TABLE.sub(lambda match: f"{match[1]}\n{block(match[2])}\n\n{match[3]}", text)
 
 
 def main() -> None:

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import pandas as pd
-
-from benchmarks.results import KEYS, RESULTS, load
+from benchmarks.results import RESULTS, load
 from benchmarks.sections import GroupReport
+from benchmarks.words import missing_runs
 
 PACKAGES = ("sb3_savo", "stable_baselines3", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 
@@ -32,26 +31,35 @@ def write(suite: str, budget: str, folder: Path | None, method: str | None, out:
     :param method: The method to compare with every other, or None
     :param out: Folder of the report
     :param command: The command that writes this report
-    :return: The missing runs, for the screen
+    :return: What the report says first, and the missing runs, for the screen
     :raises ValueError: If the method has no run
     :raises FileNotFoundError: If there is no finished run
     """
     groups = load(suite, budget, folder)
     out.mkdir(parents=True, exist_ok=True)
-    sections = [GroupReport(group, method, out).text() for group in groups]
-    n_runs = sum(len(group.evaluations.drop_duplicates(KEYS)) for group in groups)
+    reports = [GroupReport(group, method, out) for group in groups if not group.evaluations.empty]
+    sections = [report.text() for report in reports]
+    absent = [group for group in groups if group.evaluations.empty]
+    n_runs = sum(len(report.runs) for report in reports)
     recorded = sorted({text for group in groups for text in group.versions})
     head = [
         f"# Report of the suite `{suite}`",
         f"{n_runs} finished runs. This report is written by\n\n    {command}",
         f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."
         + (f" The runs recorded: {'; '.join(recorded)}." if recorded else ""),
+        *(f"**No run is finished of: {group.name}** ({len(group.expected)} planned)." for group in absent),
     ]
     (out / "report.md").write_text("\n\n".join([*head, *sections]))
-    missing = pd.concat([group.missing.assign(group=group.name) for group in groups])
-    if missing.empty:
-        return "No run is missing."
-    return f"Missing runs: {len(missing)}\n{missing.to_string(index=False)}"
+    screen = []
+    for report in reports:
+        screen += [report.group.name.capitalize() or suite, *(f"- {sentence}" for sentence in report.sentences), ""]
+    incomplete = [group for group in groups if len(group.missing)]
+    if not incomplete:
+        return "\n".join([*screen, "No run is missing."])
+    screen.append(f"Missing runs: {sum(len(group.missing) for group in incomplete)}")
+    for group in incomplete:
+        screen += [f"- {', '.join(filter(None, [group.name, line]))}" for line in missing_runs(group)]
+    return "\n".join(screen)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -73,7 +73,7 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
     :param suite: Name of a suite, or path of its file
     :param budget: ``small`` or ``paper``
     :param folder: Folder of the results, or None for the one in which the runner puts them
-    :return: The groups of comparable runs
+    :return: The groups of comparable runs, also those of which no run is finished
     :raises FileNotFoundError: If the folder has no results
     :raises ValueError: If there is no such suite, or its file is wrong
     """
@@ -84,8 +84,7 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
         folder = folder or RESULTS / "runs"
         labels = {name: method.get("label", name) for name, method in load_suite(suite).methods.items()}
         groups = suite_groups(list_runs(suite, budget), folder, labels)
-    groups = [group for group in groups if not group.evaluations.empty]
-    if not groups:
+    if all(group.evaluations.empty for group in groups):
         raise FileNotFoundError(f"There are no finished runs of suite={suite!r} in {folder}: do the runs first.")
     return groups
 

@@ -8,6 +8,7 @@ import pandas as pd
 from benchmarks import figures, words
 from benchmarks.results import KEYS, THRESHOLDS, Group
 from benchmarks.statistics import MIN_SEEDS
+from benchmarks.summary import order_of_methods, sentences, summarize
 from benchmarks.tables import (
     AGGREGATES,
     ALL_TASKS,
@@ -43,17 +44,15 @@ class GroupReport:
     """
 
     def __init__(self, group: Group, method: str | None, folder: Path):
-        found = [name for name in dict.fromkeys(group.expected.method) if name in set(group.evaluations.method)]
-        if method is not None and method not in found:
-            raise ValueError(f"--method={method} has no finished run; the methods are {', '.join(found)}.")
-        self.method = method or next((name for name in ("savo", "savo_hybrid") if name in found), found[0])
-        self.methods = [self.method, *(name for name in found if name != self.method)]
+        self.methods = order_of_methods(group, method)
+        self.method = self.methods[0]
         self.group = group
         self.folder = folder
         self.prefix = re.sub(r"[^a-z0-9]+", "-", f"{group.name.lower().replace(',', '')} ").lstrip("-")
         self.runs = score_runs(group)
         self.style = figures.Style(group, self.methods)
         self.parts: list[str] = []
+        self.sentences: list[str] = []
 
     def label(self, method: str) -> str:
         """
@@ -98,6 +97,7 @@ class GroupReport:
             "evaluations, and at least of the last one.",
         ]
         self.missing()
+        self.summary()
         self.scores()
         self.curves()
         self.breakthroughs()
@@ -117,17 +117,26 @@ class GroupReport:
         return bool(self.group.evaluations.groupby(KEYS).size().max() > 2)
 
     def missing(self) -> None:
-        """List the missing runs, one line per task and method."""
+        """List the missing runs, one line per method and set of seeds."""
         missing = self.group.missing
         self.write_table("missing", missing)
         if missing.empty:
             self.parts.append("No run is missing.")
             return
-        lines = [
-            f"- {task}, {self.group.labels.get(method, method)}: seeds {', '.join(map(str, rows.seed))}"
-            for (task, method), rows in missing.groupby(["task", "method"])
-        ]
-        self.parts.append(f"**Missing runs: {len(missing)}**\n\n" + "\n".join(lines))
+        lines = "\n".join(f"- {line}" for line in words.missing_runs(self.group))
+        self.parts.append(f"**Missing runs: {len(missing)}**\n\n{lines}")
+
+    def summary(self) -> None:
+        """What the report says first; the sentences are kept for the screen."""
+        summary = summarize(self.group, self.methods)
+        self.sentences = sentences(self.group, summary)
+        if summary is not None:
+            if "landscape" in self.group.same_seed:
+                self.write_table("first-places", summary.places)
+            self.write_table("best-others", summary.best_others)
+        self.parts += ["### In short", "\n".join(f"- {sentence}" for sentence in self.sentences)]
+        if summary is not None:
+            self.parts.append(markdown(self.shown_comparisons(summary.best_others)))
 
     def scores(self) -> None:
         """The table of the final scores, and its figure."""
@@ -243,13 +252,13 @@ class GroupReport:
             self.parts += [f"By the {meaning}:", words.verdict(self.labeled(table))]
             enough = table[table.verdict != TOO_FEW]
             if len(enough):
-                self.parts.append(markdown(self.shown_comparisons(table)))
+                self.parts.append(markdown(self.shown_comparisons(enough)))
                 self.comparison_figures(enough, name, meaning)
         self.parts.append(
             f"*Unit: normalized score. Paired: differences within runs of the same {self.group.same_seed}; else "
             "differences of independent runs. Better or worse: the 95 % interval of the difference excludes 0. "
             "Probability of improvement: share of the pairs of runs in which the method scores higher, where a tie counts "
-            "half; its interval is Wilson's.*"
+            "half; its interval is Wilson's. rliable compares every run with every run, also of other seeds.*"
         )
 
     def comparison_figures(self, table: pd.DataFrame, measure: str, meaning: str) -> None:
@@ -280,16 +289,20 @@ class GroupReport:
 
     def shown_comparisons(self, table: pd.DataFrame) -> pd.DataFrame:
         """
-        :param table: The table of the comparisons
-        :return: The same as texts, without the figures of comparisons of too few seeds
+        :param table: The comparisons, without those of too few seeds
+        :return: The same as texts
         """
         rows = []
+        titles = {
+            "difference": "difference",
+            "probability": "probability of improvement",
+            "rliable": "of all pairs of runs (rliable)",
+        }
         for row in self.labeled(table).to_dict("records"):
-            few = row["verdict"] == TOO_FEW
             cells = {"task": row["task"], "against": row["other"], "seeds": row["seeds"]}
-            cells["paired"] = "" if few else "yes" if row["paired"] else "no"
-            for name, title in (("difference", "difference"), ("probability", "probability of improvement")):
-                cells[title] = "" if few else with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+            cells["paired"] = "yes" if row["paired"] else "no"
+            for name, title in titles.items():
+                cells[title] = with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
             rows.append({**cells, "verdict": row["verdict"]})
         return pd.DataFrame(rows)
 

@@ -133,7 +133,8 @@ def compare(runs: pd.DataFrame, ours: str, others: Sequence[str], column: str) -
     :param others: The other methods
     :param column: Name of a normalized score
     :return: One row per other method and task, and one for all tasks that both finished if these are several: number of seeds,
-        whether they are paired, mean difference and probability of improvement with bounds, and the verdict
+        whether they are paired, mean difference and probability of improvement with bounds, the probability of improvement of
+        all pairs of runs as ``rliable``, and the verdict
     """
     rows = []
     for other in others:
@@ -158,11 +159,12 @@ def compare_scores(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object
     a, b = (ours.loc[common], theirs.loc[common]) if paired else (ours, theirs)
     n = min(len(a), len(b))
     if n == 0:
-        difference = probability = statistics.Estimate(np.nan, np.nan, np.nan)
+        difference = probability = rliable = statistics.Estimate(np.nan, np.nan, np.nan)
     else:
         a, b = a.to_numpy(), b.to_numpy()
         difference = statistics.mean_difference(a, b, paired)
         probability = statistics.probability_of_improvement(a, b, paired)
+        rliable = statistics.probability_of_improvement(ours.to_numpy(), theirs.to_numpy(), paired=False)
     verdict = "no difference shown"
     if n < MIN_SEEDS:
         verdict = TOO_FEW
@@ -179,6 +181,9 @@ def compare_scores(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object
         "probability": probability.value,
         "probability_low": probability.low,
         "probability_high": probability.high,
+        "rliable": rliable.value,
+        "rliable_low": rliable.low,
+        "rliable_high": rliable.high,
         "verdict": verdict,
     }
 

@@ -1,7 +1,10 @@
 """Numbers, tables and verdicts of a report in plain words."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
+from benchmarks.results import Group
 from benchmarks.statistics import MIN_SEEDS
 from benchmarks.tables import ALL_TASKS, TOO_FEW
 
@@ -42,6 +45,34 @@ def seeds_text(counts: pd.Series) -> str:
     """
     low, high = int(counts.min()), int(counts.max())
     return plural(low, "seed") if low == high else f"{low} to {high} seeds"
+
+
+def seed_ranges(seeds: Iterable[int]) -> str:
+    """
+    :param seeds: Seeds, in any order
+    :return: The same as single seeds and ranges, such as ``0-3, 7``
+    """
+    parts: list[list[int]] = []
+    for seed in sorted(set(seeds)):
+        if parts and parts[-1][-1] == seed - 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def missing_runs(group: Group) -> list[str]:
+    """
+    :param group: A group with missing runs
+    :return: One line per method and set of seeds, with the tasks on which they are missing
+    """
+    seeds = group.missing.groupby(["method", "task"], sort=False).seed.agg(seed_ranges).reset_index()
+    n_tasks = group.expected.task.nunique()
+    return [
+        f"{group.labels.get(method, method)}, seeds {text}: "
+        + (", ".join(rows.task) if len(rows) < n_tasks or n_tasks == 1 else f"all {n_tasks} tasks")
+        for (method, text), rows in seeds.groupby(["method", "seed"])
+    ]
 
 
 def plural(n: int, noun: str) -> str:
@@ -95,10 +126,11 @@ def best_of_figure(table: pd.DataFrame, name: str, less_is_better: bool) -> str:
     :param table: One row per task and method, with labels as methods, and their number of ``seeds``
     :param name: Column of a figure
     :param less_is_better: Whether less is better
-    :return: Which method has the best figure on each task
+    :return: Which of the methods with enough seeds has the best figure on each task
     """
-    if table.seeds.min() < MIN_SEEDS:
-        return f"`{name}`: {TOO_FEW} of some methods to rank them."
+    table = table[table.seeds >= MIN_SEEDS]
+    if table.empty:
+        return f"`{name}`: {TOO_FEW} to rank the methods."
     places = []
     for task, rows in table.dropna(subset=[name]).groupby("task"):
         best = number(rows[name].min() if less_is_better else rows[name].max())

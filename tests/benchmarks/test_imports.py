@@ -24,6 +24,7 @@ SHARED = {
     "sections",
     "statistics",
     "suite",
+    "summary",
     "tables",
     "timing",
     "words",

@@ -62,6 +62,7 @@ def test_report(suite, tmp_path, capsys):
     assert "No run is missing." in capsys.readouterr().out and "No run is missing." in text
     assert "40 finished runs of 40 planned ones" in text and "torch 9.9" in text
     assert "the highest mean is 10.0 (SAVO, 10 actors); SAVO is number 2 of 4" in text
+    assert "- SAVO against SAVO, 10 actors, the best of the others on all tasks: difference of the normalized" in text
     assert "SAVO is better than: on all tasks (2) 1 actor" in text
     assert "SAVO is **worse** than: on all tasks (2) SAVO, 10 actors" in text
     assert str(tmp_path / "out") in text.split("\n\n")[2], "the exact command"
@@ -92,8 +93,11 @@ def test_same_results_same_report(suite, tmp_path):
 def test_missing_runs_are_listed(suite, tmp_path, capsys):
     remove_run(suite, "ensemble", 3)
     text = write_report(suite, tmp_path / "out")
-    assert "- RecSim-v0, Ensemble: seeds 3" in text
-    assert "Missing runs: 1\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Missing runs: 1\n" in printed
+    for place in (printed, text):
+        assert "- Ensemble, seeds 3: RecSim-v0" in place
+        assert "With 5 or more seeds on every task: SAVO, 1 actor, SAVO, 10 actors." in place
     assert pd.read_csv(tmp_path / "out" / "missing.csv").to_dict("list") == {
         "task": ["RecSim-v0"],
         "method": ["ensemble"],
