@@ -45,7 +45,7 @@ def test_a_loss_that_cannot_be_compiled_ends_the_run(monkeypatch, tmp_path):
 
     monkeypatch.setattr(soak.SAVO, "learn", warn)
     with pytest.raises(UserWarning, match="critic_loss"):
-        soak.learn(tmp_path, True, 100, 50)
+        soak.learn(tmp_path, True, 100, 64)
 
 
 def test_a_run_that_fails_is_an_error(monkeypatch):
