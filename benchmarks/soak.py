@@ -17,6 +17,7 @@ import re
 import shlex
 import sys
 import tempfile
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +84,9 @@ def learn(folder: Path, is_compiled: bool, n_steps: int, buffer_size: int) -> li
             samples.append(Sample(model.num_timesteps, resident_memory(), newest))
         return True
 
-    model.learn(n_steps, callback=sample, log_interval=None, checkpoints=folder)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "compile: ")  # a loss that cannot be compiled ends a run that is to compile it
+        model.learn(n_steps, callback=sample, log_interval=None, checkpoints=folder)
     return samples
 
 

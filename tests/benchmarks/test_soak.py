@@ -2,6 +2,7 @@
 
 import csv
 import sys
+import warnings
 
 import pytest
 
@@ -36,6 +37,15 @@ def test_command(limit, code, monkeypatch, tmp_path, capsys):
     samples = list(csv.DictReader(rows))
     assert len(samples) == soak.N_SAMPLES and int(samples[-1]["step"]) == 2000
     assert all(float(row["resident_mb"]) > 0 and int(row["checkpoint"]) <= int(row["step"]) for row in samples)
+
+
+def test_a_loss_that_cannot_be_compiled_ends_the_run(monkeypatch, tmp_path):
+    def warn(model, *args, **kwargs):
+        warnings.warn("compile: critic_loss cannot be compiled here", stacklevel=1)
+
+    monkeypatch.setattr(soak.SAVO, "learn", warn)
+    with pytest.raises(UserWarning, match="critic_loss"):
+        soak.learn(tmp_path, True, 100, 64)
 
 
 def test_a_run_that_fails_is_an_error(monkeypatch):

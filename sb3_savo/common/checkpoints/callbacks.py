@@ -1,7 +1,6 @@
 """The state of callbacks: what they have counted and found since the run began."""
 
 import inspect
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_savo.common.before_learning import callbacks_in
 from sb3_savo.common.checkpoints.environments import environment_state, knows_its_state, set_environment_state
-from sb3_savo.common.checkpoints.values import is_encodable
+from sb3_savo.common.checkpoints.values import values_of
 
 # Where a callback is in the run, which SB3 tells it
 NOT_SAVED = ("model", "locals", "globals", "parent")
@@ -34,23 +33,12 @@ def callback_state(callback: BaseCallback) -> dict[str, Any]:
         arguments of its constructor, as those are the script's
     """
     settings = inspect.signature(type(callback)).parameters
-    values: dict[str, Any] = {}
     environments = {name: environment_state(value) for name, value in vars(callback).items() if isinstance(value, VecEnv)}
-    state = {"type": type(callback).__name__, "values": values, "environments": environments}
+    state = {"type": type(callback).__name__, "values": {}, "environments": environments}
     if knows_its_state(callback):
         return {**state, "own": callback.get_state()}  # type: ignore[attr-defined]
-    for name, value in vars(callback).items():
-        if name in settings or name in NOT_SAVED or name in environments or has_callbacks(value):
-            continue
-        if is_encodable(value):
-            values[name] = value
-        elif not callable(value) and not isinstance(value, type):
-            warnings.warn(
-                f"checkpoints: {type(callback).__name__}.{name} is a {type(value).__name__}, which no checkpoint holds. "
-                "It begins anew where the run goes on.",
-                stacklevel=7,
-            )
-    return state
+    others = [name for name, value in vars(callback).items() if has_callbacks(value)]
+    return {**state, "values": values_of(callback, {*settings, *NOT_SAVED, *environments, *others})}
 
 
 def has_callbacks(value: Any) -> bool:

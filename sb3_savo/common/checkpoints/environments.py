@@ -1,15 +1,13 @@
 """The state of a vectorized environment and of its wrappers."""
 
-import time
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
-from sb3_savo.common.checkpoints.logs import read_log, write_log
+from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_state
 from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, recorded_class
-from sb3_savo.common.checkpoints.values import is_encodable
+from sb3_savo.common.checkpoints.values import values_of
 
 # What a wrapper's constructor has made, or what lasts for one step only
 NOT_SAVED = (
@@ -134,24 +132,8 @@ def wrapper_state(wrapper: VecEnv) -> dict[str, Any]:
     :param wrapper: A wrapper of a vectorized environment
     :return: What it has counted or learned
     """
-    values = {}
-    for name, value in vars(wrapper).items():
-        if name in NOT_SAVED:
-            continue
-        if is_encodable(value):
-            values[name] = value
-        elif not isinstance(value, VecEnv) and not callable(value):
-            warnings.warn(
-                f"checkpoints: {type(wrapper).__name__}.{name} is a {type(value).__name__}, which no checkpoint holds. "
-                "It begins anew where the run goes on.",
-                stacklevel=8,
-            )
-    state: dict[str, Any] = {"type": type(wrapper).__name__, "values": values}
-    if "t_start" in vars(wrapper):
-        state["elapsed"] = time.time() - wrapper.t_start  # type: ignore[attr-defined]
-    writer = vars(wrapper).get("results_writer")
-    state["log"] = None if writer is None else read_log(writer.file_handler)
-    return state
+    state = {"type": type(wrapper).__name__, "values": values_of(wrapper, NOT_SAVED)}
+    return {**state, **monitor_log_state(wrapper)} if isinstance(wrapper, VecMonitor) else state
 
 
 def set_wrapper_state(wrapper: VecEnv, state: dict[str, Any]) -> None:
@@ -161,8 +143,5 @@ def set_wrapper_state(wrapper: VecEnv, state: dict[str, Any]) -> None:
     """
     for name, value in state["values"].items():
         setattr(wrapper, name, value)
-    if "elapsed" in state:
-        wrapper.t_start = time.time() - state["elapsed"]  # type: ignore[attr-defined]
-    writer = vars(wrapper).get("results_writer")
-    if writer is not None and state["log"] is not None:
-        write_log(writer.file_handler, state["log"])
+    if isinstance(wrapper, VecMonitor):
+        set_monitor_log_state(wrapper, state)

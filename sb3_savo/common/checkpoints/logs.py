@@ -1,10 +1,13 @@
 """Logs of a run that goes on: no row is lost, and none is there twice."""
 
+import time
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecMonitor
 
 EVENTS = "events.out.tfevents.*"
 
@@ -34,6 +37,25 @@ def write_log(file: IO[str], content: np.ndarray) -> None:
     buffer.write(content.tobytes())
     buffer.flush()
     file.seek(0, 2)
+
+
+def monitor_log_state(monitor: Monitor | VecMonitor) -> dict[str, Any]:
+    """:return: The time since a monitor began, and the content of its file"""
+    writer = monitor.results_writer
+    return {
+        "elapsed": time.time() - monitor.t_start,
+        "log": None if writer is None else read_log(writer.file_handler),
+    }
+
+
+def set_monitor_log_state(monitor: Monitor | VecMonitor, state: dict[str, Any]) -> None:
+    """
+    :param monitor: A monitor
+    :param state: A state with what :func:`monitor_log_state` has returned
+    """
+    monitor.t_start = time.time() - state["elapsed"]
+    if monitor.results_writer is not None and state["log"] is not None:
+        write_log(monitor.results_writer.file_handler, state["log"])
 
 
 def is_file(file: IO[str]) -> bool:

@@ -8,7 +8,6 @@ numbers, text, arrays and containers, is noted before every reset.
 """
 
 import copy
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
 
-from sb3_savo.common.checkpoints.logs import read_log, write_log
+from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_state
 
 # The statistics of a Monitor that last for longer than an episode
 MONITORED = ("episode_returns", "episode_lengths", "episode_times", "total_steps")
@@ -160,9 +159,7 @@ def monitors_of(env: gym.Env) -> Iterator[Monitor]:
 
 def monitor_state(monitor: Monitor) -> dict[str, Any]:
     """:return: The statistics of a ``Monitor``, and the content of its file"""
-    writer = monitor.results_writer
-    log = None if writer is None else read_log(writer.file_handler)
-    return {**{name: getattr(monitor, name) for name in MONITORED}, "elapsed": time.time() - monitor.t_start, "log": log}
+    return {**{name: getattr(monitor, name) for name in MONITORED}, **monitor_log_state(monitor)}
 
 
 def set_monitor_state(monitor: Monitor, state: dict[str, Any]) -> None:
@@ -172,9 +169,7 @@ def set_monitor_state(monitor: Monitor, state: dict[str, Any]) -> None:
     """
     for name in MONITORED:
         setattr(monitor, name, copy.copy(state[name]))
-    monitor.t_start = time.time() - state["elapsed"]
-    if monitor.results_writer is not None and state["log"] is not None:
-        write_log(monitor.results_writer.file_handler, state["log"])
+    set_monitor_log_state(monitor, state)
 
 
 def equal(first: Any, second: Any) -> bool:

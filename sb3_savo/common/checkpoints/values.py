@@ -1,9 +1,12 @@
 """Which values a checkpoint holds: numbers, text, arrays, containers, spaces, noise, random generators, replay buffers."""
 
 import copy
+import warnings
+from collections.abc import Container
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
 from sb3_savo.common.exploration import GaussianCandidateNoise, OrnsteinUhlenbeckCandidateNoise
@@ -29,6 +32,28 @@ def is_encodable(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def values_of(part: Any, left_out: Container[str]) -> dict[str, Any]:
+    """
+    :param part: A callback, or a wrapper of a vectorized environment
+    :param left_out: Its attributes that are not asked for
+    :return: Its other attributes that a checkpoint can hold. A warning names those that it cannot hold, except environments,
+        functions and classes.
+    """
+    values = {}
+    for name, value in vars(part).items():
+        if name in left_out:
+            continue
+        if is_encodable(value):
+            values[name] = value
+        elif not isinstance(value, VecEnv) and not callable(value):
+            warnings.warn(
+                f"checkpoints: {type(part).__name__}.{name} is a {type(value).__name__}, which no checkpoint holds. It begins "
+                "anew where the run goes on.",
+                stacklevel=8,
+            )
+    return values
 
 
 def encode(value: Any, classes: tuple[type, ...]) -> tuple[Any, dict[str, Any]]:
