@@ -44,6 +44,9 @@ class InheritedArguments:
         cls.argument_checks = {name: check for table in inherited for name, check in table.items()}
         if "__init__" in vars(cls):
             vars(cls)["__init__"].__signature__ = full_signature(cls)
+        else:
+            # Python 3.11.2 shows the signature of an inherited __new__ rather than that of an inherited __init__
+            cls.__init__ = cls.__init__  # type: ignore[method-assign]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         check_arguments(cls, args, kwargs)

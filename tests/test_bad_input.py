@@ -3,6 +3,7 @@ The catalogue of bad input: every row is refused before the first environment st
 value and what would be right. No row is silent, and none fails later.
 """
 
+import inspect
 import pickle
 import re
 import warnings
@@ -1273,3 +1274,12 @@ def test_a_model_of_the_zoo_loads_with_a_learning_rate_of_0(tmp_path):
 def test_load_changes_what_it_is_told(tmp_path):
     model = load(SAVO, tmp_path, env=Task(), stats_window_size=7, batch_size=None, gamma=0.5)
     assert model._stats_window_size == 7 and model.batch_size == 256 and model.gamma == 0.5
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_class_shows_the_signature_of_its_constructor(algorithm):
+    """In Python 3.11.2, ``inspect.signature`` prefers a parent's ``__new__`` to a parent's ``__init__``."""
+    model = algorithm("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8]}, device="cpu")
+    for part in (model, model.policy, *model.policy.learners.values()):
+        assert "__init__" in vars(type(part))
+        assert "args" not in inspect.signature(type(part)).parameters
