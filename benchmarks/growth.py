@@ -8,10 +8,10 @@ numbers and networks of 256-256. Items are those of ``LandscapeItems-v0`` (8 dim
 on one thread, with losses that are not compiled.
 
 ``act_ms``: one call of ``predict`` for one observation, but not the first one after learning, which checks the weights.
-``update_ms``: one gradient step. Both are medians of the processor's
-time. ``memory_MiB``: how much the process's peak exceeds its memory before the model was made. The exponent p of a quantity is
-the slope of a line through its logarithms: the quantity grows as the size to the power of p. Where it is still constant at
-small sizes, p is below the exponent of large ones.
+``update_ms``: one gradient step. Both are the least of several times of the processor, which other programs disturb least.
+``memory_MiB``: how much the process's peak exceeds its memory before the model was made. The exponent p of a quantity is the
+slope of a line through its logarithms: the quantity grows as the size to the power of p. Where it is still constant at small
+sizes, p is below the exponent of large ones.
 
 The command writes the points, the exponents and the figure (``growth-1.csv``, ``exponents-1.csv``, ``growth-1.png``). It needs
 ``sb3-savo[plots]``.
@@ -42,7 +42,7 @@ SCRIPT = """
 import json, sys, time
 import gymnasium as gym
 import torch as th
-from benchmarks.timing import RandomEnv, Shapes, medians, time_interleaved
+from benchmarks.timing import RandomEnv, Shapes, time_interleaved
 from sb3_savo import SAVO
 
 def memory(name):
@@ -65,7 +65,7 @@ calls = {
     "act_ms": lambda: [model.predict(observation, deterministic=True) for _ in range(20)],
     "update_ms": lambda: model.train(2, batch_size),
 }
-times = medians(time_interleaved(calls, int(sys.argv[2]), time.process_time))
+times = {name: min(values) for name, values in time_interleaved(calls, int(sys.argv[2]), time.process_time).items()}
 figures = {"act_ms": times["act_ms"] / 20, "update_ms": times["update_ms"] / 2, "memory_MiB": memory("VmHWM") - before}
 print(json.dumps(figures))
 """
@@ -128,7 +128,7 @@ PARTS = {"growth": growth}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "speed")
-    parser.add_argument("--repeats", type=int, default=15, help="timed calls")
+    parser.add_argument("--repeats", type=int, default=9, help="timed calls")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="which sizes to vary")
     run_parts(PARTS, parser.parse_args())
 
