@@ -16,7 +16,7 @@ from torch import nn
 
 from sb3_savo.files.errors import FileError, UnsafeFileError
 from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize
-from sb3_savo.zoo.saved_settings import check_settings
+from sb3_savo.zoo.saved_settings import MAX_BYTES, check_saved_settings, check_settings, modules_named_by_user
 from tests.zoo_programs import run_program
 
 ID = "Pendulum-v1"
@@ -103,6 +103,87 @@ def test_other_algorithms_are_as_they_were(tmp_path, monkeypatch, program):
     Path(f"logs/td3/{ID}_1/{ID}/args.yml").write_text(CRAFTED["args.yml"])
     program("enjoy", "-f", "logs", "--no-render", "-n", 5, algo="td3")
     assert Path("executed").exists()
+
+
+@pytest.fixture
+def own_package(tmp_path, monkeypatch):
+    """A package of the user's own, with a wrapper in a module that the package itself does not import."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").touch()
+    (tmp_path / "own_package" / "parts.py").write_text("import gymnasium\n\nclass Own(gymnasium.Wrapper):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in ("own_package", "own_package.parts"):
+        sys.modules.pop(name, None)
+
+
+OWN = ["env_wrapper: own_package.parts.Own", "policy_kwargs: {x: !!python/name:own_package.parts.Own ''}"]
+
+
+@pytest.mark.parametrize("text", OWN)
+def test_a_module_that_the_command_names_is_trusted(own_package, text):
+    with pytest.raises(UnsafeFileError, match="--gym-packages MODULE"):
+        check_settings(text)
+    assert "own_package" not in sys.modules
+    check_settings(text, ["own_package"])
+    check_settings(text, ["own_package.envs"])
+    with pytest.raises(FileError, match=r"own_package\.nothing"):
+        check_settings(text.replace("parts", "nothing"), ["own_package"])
+    with pytest.raises(UnsafeFileError):
+        check_settings("env_wrapper: own_package.parts.gymnasium", ["own_package"])
+
+
+@pytest.mark.parametrize("arguments", [("--gym-packages", "own_package"), ("--gym-p=own_package", "-n", "5")], ids=str)
+def test_enjoy_with_a_wrapper_of_a_users_own(own_package, folder, program, arguments):
+    with (folder / "config.yml").open("a") as file:
+        file.write("  - - env_wrapper\n    - own_package.parts.Own\n")
+    with pytest.raises(UnsafeFileError, match="own_package"):
+        program(*SHOW["enjoy"])
+    program(*SHOW["enjoy"], *arguments)
+    assert "own_package.parts" in sys.modules
+
+
+def test_modules_that_a_command_names():
+    assert modules_named_by_user(["enjoy", "--env", ID, "--gym-packages", "a", "b.c", "-n", "5"]) == ["a", "b.c"]
+    assert modules_named_by_user(["enjoy", "--env", ID]) == []
+
+
+def nested(item):
+    """YAML of 30 levels, each with the one before ten times."""
+    levels = [f"a0: &a0 {item}"] + [f"a{i}: &a{i} {item[0]}{', '.join([f'*a{i - 1}'] * 10)}{item[-1]}" for i in range(1, 31)]
+    return "\n".join(levels)
+
+
+LAUGHS = {
+    "lists": nested("[x]"),
+    "merged mappings": "a0: &a0 {k: v}\n"
+    + "\n".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 31)),
+    "tuples as keys": "a0: &a0 !!python/tuple [1]\n"
+    + "\n".join(f"a{i}: &a{i} !!python/tuple [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 31))
+    + "\n? *a30\n: 1",
+    "a name": nested("[x]") + "\nenv_wrapper: *a30",
+    "one long text": f"a: &a {'x' * 30_000}\nenv_wrapper: [[{', '.join(['*a'] * 5_000)}]]",
+    "itself": "a: &a [*a]",
+}
+
+
+@pytest.mark.parametrize("name", LAUGHS)
+def test_aliases_of_aliases_are_refused(name):
+    with pytest.raises(FileError, match="in the place of every alias"):
+        check_settings(LAUGHS[name])
+
+
+def test_long_files_are_refused_unread(tmp_path):
+    with (tmp_path / "args.yml").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(FileError, match=rf"more than {MAX_BYTES:,} bytes.*args\.yml"):
+        check_saved_settings(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["!!int x", "!!int ''", "!!bool x", "!!timestamp x", f"!!int {'9' * 5000}", "!!float x"])
+def test_values_that_do_not_fit_their_tags_are_named(value):
+    with pytest.raises(FileError, match="a value does not fit its tag"):
+        check_settings(f"a: {value}")
 
 
 GENUINE = [

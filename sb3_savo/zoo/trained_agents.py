@@ -1,5 +1,6 @@
 """What the RL Zoo's programs for trained agents (``enjoy``, ``record_video``, ``push_to_hub``) do differently with ours."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.masked_evaluation import MaskedModel
 from sb3_savo.files.objects import load_vec_normalize
 from sb3_savo.vec_env import WatchedSubprocVecEnv
-from sb3_savo.zoo.saved_settings import check_saved_settings
+from sb3_savo.zoo.saved_settings import check_saved_settings, modules_named_by_user
 
 
 class SafeVecNormalize(VecNormalize):
@@ -62,7 +63,7 @@ class TrainedAgents:
         :raises FileError: for one of ours, if a file is damaged
         """
         if self.name is not None:
-            check_saved_settings(Path(stats_path))
+            check_saved_settings(Path(stats_path), modules_named_by_user(sys.argv))
         return self._get_saved_hyperparams(stats_path, *args, **kwargs)
 
     def create_test_env(
