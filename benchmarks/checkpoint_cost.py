@@ -44,6 +44,9 @@ from sb3_savo.common import learning
 from sb3_savo.common.checkpoints import CheckpointedRun
 from sb3_savo.common.checkpoints.environments import start_recording
 
+# Transitions of which a full buffer holds copies
+FILLED_FROM = 1_000
+
 
 class TimedRun(CheckpointedRun):
     """A run that notes when its checkpoints began and ended, and how long everything else of it took."""
@@ -104,7 +107,7 @@ def shares(run: TimedRun) -> dict[str, Any]:
 def measure(env_id: str, is_full: bool, seconds: float, overrides: dict[str, Any]) -> dict[str, Any]:
     """
     :param env_id: Gymnasium's ID of the environment
-    :param is_full: Whether the replay buffer is full from the beginning, with random numbers
+    :param is_full: Whether the replay buffer is full from the beginning, with copies of a few transitions
     :param seconds: Duration of the run
     :param overrides: Hyperparameters to change
     :return: A row of the table
@@ -115,10 +118,10 @@ def measure(env_id: str, is_full: bool, seconds: float, overrides: dict[str, Any
     model = SAVO(env=env, device="cpu", seed=0, compile=False, **hyperparameters)
     buffer: Any = model.replay_buffer
     if is_full:
-        rng = np.random.default_rng(0)
+        model.learn(FILLED_FROM, log_interval=None)
         for array in vars(buffer).values():
             if isinstance(array, np.ndarray):
-                array[...] = rng.random(array.shape)
+                array[...] = np.resize(array[: buffer.pos], array.shape)
         buffer.full = True
     runs: list[TimedRun] = []
 

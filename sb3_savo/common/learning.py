@@ -109,7 +109,7 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         """
         Learn; with ``checkpoints``, start a run or continue it. The same script, run again after whatever ended it, goes on
         from the last checkpoint: the result is bit for bit that of a run without a break, on the same machine with the same
-        versions. The run is written when it begins, whenever 100 times the duration of the last checkpoint have passed, at
+        versions. The run is written when it begins, whenever 150 times the duration of the last checkpoint have passed, at
         SIGTERM (the process then ends with exit code 143), and at its end. A finished run does nothing.
 
         :param total_timesteps: The total number of samples (env steps) to train on; a whole number, 3e6 as well as 3000000

@@ -184,21 +184,33 @@ def test_one_process_at_a_time(store, tmp_path):
         SAVO("MlpPolicy", "InvertedPendulumRestricted-v4", **SMALL).learn(60, checkpoints=tmp_path)
 
 
-def test_checkpoints_take_a_hundredth_of_the_time(tmp_path, monkeypatch):
-    """By construction: the next one is due when 100 times the duration of the last have passed."""
-    now, written = [0.0], []
+@pytest.mark.parametrize(
+    "durations, expected",
+    [
+        ([3.0] * 4, [0.0, 33.0, 66.0, 99.0, 112.0]),  # ten times three seconds later; the last one at the end
+        ([1.0, 1.0, 3.0, *[1.0] * 5], [0.0, 11.0, 22.0, 71.0, 82.0, 93.0, 104.0, 109.0]),  # made up for after the third
+    ],
+    ids=("constant", "one slow"),
+)
+def test_checkpoints_take_a_fixed_share_of_the_time(durations, expected, tmp_path, monkeypatch):
+    now, written, left = [0.0], [], iter(durations)
     write = Store.write
 
     def slow(self, *args):
         written.append(now[0])
-        now[0] += 3.0
+        now[0] += next(left, 0.0)
         write(self, *args)
 
     def one_second(*_):
         now[0] += 1.0
         return True
 
+    monkeypatch.setattr(run, "PERIOD", 10)
     monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(Store, "write", slow)
-    SAVO("MlpPolicy", "InvertedPendulumRestricted-v4", **SMALL).learn(700, callback=one_second, checkpoints=tmp_path)
-    assert written == [0.0, 303.0, 606.0, 709.0]  # the last one at the end
+    SAVO("MlpPolicy", "InvertedPendulumRestricted-v4", **SMALL).learn(100, callback=one_second, checkpoints=tmp_path)
+    assert written == expected
+
+
+def test_checkpoints_take_less_than_a_hundredth_of_the_time():
+    assert run.PERIOD > 100
