@@ -162,11 +162,36 @@ def draw_curves(group: Group, style: Style, x: str, y: str, x_label: str, y_labe
             if chosen.seed.nunique() < statistics.MIN_SEEDS:
                 for _, run in chosen.sort_values(x).groupby("seed"):
                     ax.plot(run[x], run[y], color=style.line(method)["color"], linewidth=0.5, alpha=0.5, zorder=2)
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        if x == "q_evaluations":
+            ax.set_xscale("log")
+        else:
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+            ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         ax.set_xlabel(x_label, fontsize=8)
     figure.supylabel(y_label, fontsize=8)
     add_legend(figure, axes)
+    save(figure, path)
+
+
+def draw_mean_curves(curves: pd.DataFrame, style: Style, step_unit: str, y_label: str, path: Path) -> None:
+    """
+    Mean score of all tasks against steps, and against the number of evaluations of Q on a logarithmic axis.
+
+    :param curves: Columns ``method``, ``step``, ``q_evaluations``, ``mean``, ``low``, ``high``
+    :param style: The methods
+    :param step_unit: What a step is
+    :param y_label: Label of the vertical axis, with the unit
+    :param path: File of the figure
+    """
+    figure, axes = panels(["", ""], height=3.2, sharey=True)
+    for ax, x in zip(axes, ("step", "q_evaluations"), strict=True):
+        for method, curve in curves.groupby("method", sort=False):
+            draw_curve(ax, curve.assign(x=curve[x]), style.line(str(method)))
+    axes[0].set_xlabel(step_unit)
+    axes[1].set_xscale("log")
+    axes[1].set_xlabel("evaluations of Q in training")
+    axes[0].set_ylabel(y_label, fontsize=8)
+    add_legend(figure, axes[:1])
     save(figure, path)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.results import Group, load
+from benchmarks.results import Q_EVALUATIONS, Group, load
 from benchmarks.statistics import estimate, mean
 from benchmarks.summary import Summary, order_of_methods, sentences, summarize
 from benchmarks.words import markdown, number, with_interval
@@ -214,10 +214,24 @@ def oracles() -> pd.DataFrame:
     )
 
 
+def evaluations() -> pd.DataFrame:
+    table = pd.read_csv(Q_EVALUATIONS)
+    table = table[table.method.isin(FROZEN_METHODS)]
+    columns = {}
+    for task, title in (("Peaks2D-frozen", "continuous"), ("Items-frozen", "items")):
+        found = table[table.task == task].set_index("method").loc[list(FROZEN_METHODS)]
+        columns[f"per update, {title}"] = found.per_update.map("{:,.0f}".format)
+        columns[f"per decision, {title}"] = found.per_decision.map("{:,.0f}".format)
+    # All continuous tasks have equal counts
+    assert table[table.task != "Items-frozen"].groupby("method").per_update.nunique().eq(1).all()
+    return pd.DataFrame({"method": code(pd.Series(FROZEN_METHODS)), **{name: list(cells) for name, cells in columns.items()}})
+
+
 TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "agents": agents,
     "breakthroughs": breakthroughs,
     "discrete": discrete,
+    "evaluations": evaluations,
     "items": items,
     "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
     "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),

@@ -13,6 +13,8 @@ from benchmarks.schema import load_suite
 from benchmarks.suite import Run, list_runs
 
 RESULTS = Path(__file__).parent / "results"
+# How many evaluations of Q an update takes on landscapes; written by `python -m benchmarks.q_evaluations`
+Q_EVALUATIONS = RESULTS / "q_evaluations.csv"
 
 # What a score of 0 and a score of 1 stand for, where it is known. `python -m benchmarks.oracles` measures the two discrete
 # tasks; an episode of the pendulum has 1,000 steps with a reward of 1.
@@ -39,7 +41,8 @@ class Group:
 
     :param name: What distinguishes the group within its suite
     :param evaluations: One row per run and evaluation. Columns ``task``, ``method``, ``seed``, ``step``, ``score``, and where
-        the runs recorded them ``seconds`` (wall time since the start), ``updates`` and other figures
+        the runs recorded them ``seconds`` (wall time since the start), ``updates`` and other figures; on landscapes
+        ``q_evaluations``
     :param expected: The planned runs; columns ``task``, ``method``, ``seed``
     :param step_unit: What a step is
     :param score_unit: What a score is
@@ -128,6 +131,8 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
             versions.add(", ".join(f"{package} {version}" for package, version in recorded.items()))
     empty = pd.DataFrame(columns=[*KEYS, "step", "return_mean"])
     evaluations = pd.concat(tables, ignore_index=True) if tables else empty
+    if name and tables:
+        evaluations = with_q_evaluations(evaluations)
     methods = list(dict.fromkeys(expected.method))
     return Group(
         name=name,
@@ -145,6 +150,16 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
         labels={method: labels.get(method, method) for method in methods},
         versions=sorted(versions - {""}),
     )
+
+
+def with_q_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """
+    :param evaluations: Evaluations on landscapes, with ``updates``
+    :return: The same with ``q_evaluations``, how often Q was evaluated until then; NaN where that was not counted
+    """
+    counts = pd.read_csv(Q_EVALUATIONS)[["task", "method", "per_update"]]
+    merged = evaluations.merge(counts, on=["task", "method"], how="left")
+    return merged.assign(q_evaluations=merged.updates * merged.per_update).drop(columns="per_update")
 
 
 def landscape_groups(folder: Path) -> list[Group]:

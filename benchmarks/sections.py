@@ -1,6 +1,7 @@
 """The sections of a report: each writes its tables as CSV, its figures, and what they say."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ from benchmarks.tables import (
     aggregate,
     breakthroughs,
     compare,
+    mean_curves,
     normalization,
     per_task,
     score_runs,
@@ -137,6 +139,25 @@ class GroupReport:
         self.parts += ["### In short", "\n".join(f"- {sentence}" for sentence in self.sentences)]
         if summary is not None:
             self.parts.append(markdown(self.shown_comparisons(summary.best_others)))
+            if "q_evaluations" in self.group.evaluations:
+                self.mean_curves(summary.methods)
+
+    def mean_curves(self, methods: Sequence[str]) -> None:
+        """
+        The score of all tasks against steps and against evaluations of Q.
+
+        :param methods: The methods with enough seeds on every task
+        """
+        curves = mean_curves(self.group.evaluations, methods)
+        self.write_table("mean-curves", curves)
+        n_tasks = self.group.evaluations.task.nunique()
+        caption = (
+            f"Mean of {plural(n_tasks, 'task')}, {seeds_text(curves.seeds)} each, after so many {self.group.step_unit} (left) "
+            "and after so many evaluations of Q (right; one evaluation is one action in one state). "
+            f"Vertical: {self.group.score_unit}. Bands: pointwise 95 % intervals."
+        )
+        path = self.add_figure("mean-curves", caption)
+        figures.draw_mean_curves(curves, self.style, self.group.step_unit, self.group.score_unit, path)
 
     def scores(self) -> None:
         """The table of the final scores, and its figure."""
@@ -334,7 +355,11 @@ class GroupReport:
     def compute(self) -> None:
         """Score against compute, by wall time and by updates as far as they were recorded."""
         evaluations = self.group.evaluations
-        labels = {"seconds": "wall time in seconds", "updates": "gradient steps"}
+        labels = {
+            "seconds": "wall time in seconds",
+            "updates": "gradient steps",
+            "q_evaluations": "evaluations of Q in training",
+        }
         # Where steps are updates, the learning curves show the same
         names = [name for name in labels if name in evaluations and name != self.group.step_unit and self.has_curves()]
         names = [name for name in names if evaluations[name].notna().any()]

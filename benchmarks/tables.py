@@ -188,6 +188,26 @@ def compare_scores(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object
     }
 
 
+def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """
+    :param evaluations: One row per run and evaluation, with ``q_evaluations``; all runs were evaluated at equal steps
+    :param methods: Methods with enough seeds on every task
+    :return: One row per method and ``step``: mean score of all tasks with bounds, as ``mean``, ``low``, ``high``, of the seeds
+        that finished every task, and the mean number of ``q_evaluations`` until then
+    """
+    n_tasks = evaluations.task.nunique()
+    rows = []
+    for method in methods:
+        for step, now in evaluations[evaluations.method == method].groupby("step"):
+            scores = now.pivot(index="seed", columns="task", values="score").dropna()
+            if scores.shape[1] == n_tasks:
+                value, low, high = statistics.estimate(scores.to_numpy(), statistics.mean)
+                q_evaluations = now.groupby("task").q_evaluations.mean().mean(skipna=False)
+                rows.append({"method": method, "step": step, "q_evaluations": q_evaluations})
+                rows[-1] |= {"seeds": len(scores), "mean": value, "low": low, "high": high}
+    return pd.DataFrame(rows)
+
+
 def learning_curve(evaluations: pd.DataFrame, x: str, y: str, n_points: int = 50) -> pd.DataFrame:
     """
     :param evaluations: Evaluations of one method on one task, of all seeds
