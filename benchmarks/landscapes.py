@@ -57,6 +57,12 @@ def learn(run: Run, recorder: Recorder, frozen: bool) -> None:
         recorder.add(updates, model._n_updates, figures.pop("chosen"), **figures)
 
 
+def contexts() -> th.Tensor:
+    """:return: The contexts on which every run is assessed, (N_CONTEXTS, CONTEXT_DIM)"""
+    generator = th.Generator().manual_seed(0)
+    return th.rand(N_CONTEXTS, CONTEXT_DIM, generator=generator) * 2 - 1
+
+
 def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> dict[str, float]:
     """
     :param model: The agent
@@ -64,16 +70,15 @@ def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> di
     :param learned: Whether the critic was learned
     :return: The figures of this benchmark, by name
     """
-    generator = th.Generator().manual_seed(0)
-    contexts = th.rand(N_CONTEXTS, CONTEXT_DIM, generator=generator) * 2 - 1
+    states = contexts()
     with th.no_grad():
-        proposals = model.policy.propose(contexts, deterministic=True)
+        proposals = model.policy.propose(states, deterministic=True)
         actions, _ = model.policy.snap(proposals)
-        chosen, _, _ = model.policy.maximize(contexts, actions)
+        chosen, _, _ = model.policy.maximize(states, actions)
         # The maximizer does not evaluate a single candidate, so ask the critic
-        q_values = model.critic.q1(contexts, actions)
-        greatest = landscape(contexts, landscape.best(contexts).unsqueeze(1))
-        values = landscape(contexts, th.cat([chosen.unsqueeze(1), actions], dim=1))
+        q_values = model.critic.q1(states, actions)
+        greatest = landscape(states, landscape.best(states).unsqueeze(1))
+        values = landscape(states, th.cat([chosen.unsqueeze(1), actions], dim=1))
     shares = values / greatest
     figures = {
         "chosen": shares[:, 0].mean().item(),
@@ -82,6 +87,6 @@ def assess(model: MaximizerAlgorithm, landscape: Landscape, learned: bool) -> di
         "gap": (greatest[:, 0] - values[:, 0]).mean().item(),
     }
     if learned:
-        top = th.cat([highest_q(model.policy, part) for part in contexts.split(100)])
+        top = th.cat([highest_q(model.policy, part) for part in states.split(100)])
         figures["q_gap"] = (top - q_values.amax(dim=1)).clamp(min=0).mean().item()
     return figures | {f"candidate_{i}": share.mean().item() for i, share in enumerate(shares[:, 1:].T)}

@@ -14,6 +14,7 @@ from sb3_savo.extras import needs_extra
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
     from torch import nn
 
 N_CELLS = 151  # along one side
@@ -50,9 +51,58 @@ def plot_actions(landscape: "nn.Module", state: th.Tensor, actions: Actions) -> 
     :raises ImportError: if matplotlib is not installed
     """
     figure = new_figure(5.6, 5.6)
+    ax: Axes = figure.add_subplot()
+    surface = draw_actions(ax, landscape, state, actions)
+    ax.set(xlabel="action, dimension 0", ylabel="action, dimension 1")
+    figure.colorbar(surface, ax=ax, label="reward", shrink=0.85)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9, markerscale=0.6)
+    return figure
+
+
+def plot_actions_side_by_side(
+    landscape: "nn.Module", state: th.Tensor, panels: Sequence[Actions], columns: int = 3
+) -> "Figure":
+    """
+    :param landscape: A landscape of two dimensions
+    :param state: One observation, (CONTEXT_DIM,)
+    :param panels: The actions of each panel, at least one; the legend explains those of all
+    :param columns: Number of panels in a row
+    :return: The figure
+    :raises ValueError: if there is no panel
+    :raises ImportError: if matplotlib is not installed
+    """
+    if not panels:
+        raise ValueError("panels is empty: it must hold the actions of at least one panel.")
+    n_rows = -(-len(panels) // columns)
+    figure = new_figure(2.5 * columns + 0.8, 2.75 * n_rows + 0.6)
+    axes = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax in axes[-1]:
+        ax.set_xlabel("action, dimension 0")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("action, dimension 1")
+    handles: dict[str, Any] = {}
+    for ax, actions in zip(axes.flat, panels, strict=False):
+        surface = draw_actions(ax, landscape, state, actions, scale=0.65)
+        ax.title.set_fontsize(10)
+        handles |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    for unused in axes.flat[len(panels) :]:
+        unused.remove()
+    figure.colorbar(surface, ax=list(axes.flat[: len(panels)]), label="reward", shrink=0.7)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles), fontsize=9)
+    return figure
+
+
+def draw_actions(ax: "Axes", landscape: "nn.Module", state: th.Tensor, actions: Actions, scale: float = 1.0) -> "AxesImage":
+    """
+    :param ax: Where to draw
+    :param landscape: A landscape of two dimensions
+    :param state: One observation, (CONTEXT_DIM,)
+    :param actions: The actions
+    :param scale: Size of the markers, relative to those of a picture with one panel
+    :return: The map below the markers
+    """
     from matplotlib import colormaps
 
-    ax: Axes = figure.add_subplot()
     line = np.linspace(-1, 1, N_CELLS, dtype=np.float32)
     grid = th.cartesian_prod(th.from_numpy(line), th.from_numpy(line))
     with th.no_grad():
@@ -64,24 +114,14 @@ def plot_actions(landscape: "nn.Module", state: th.Tensor, actions: Actions) -> 
     ax.contour(line, line, heights, levels=8, colors="white", linewidths=0.3, alpha=0.6)
     # Markers on the border are drawn whole, above the frame
     whole: dict[str, Any] = {"linestyle": "", "clip_on": False, "zorder": 3}
-    ax.plot(*best, "*", markersize=26, color=BEST_COLOR, markeredgecolor="black", label="highest peak", **whole)
-    ring: dict[str, Any] = {"color": "none", "markeredgecolor": PROPOSED_COLOR, "markeredgewidth": 2}
+    ax.plot(*best, "*", markersize=26 * scale, color=BEST_COLOR, markeredgecolor="black", label="highest peak", **whole)
+    ring: dict[str, Any] = {"color": "none", "markeredgecolor": PROPOSED_COLOR, "markeredgewidth": 2 * scale}
     for name, points in actions.proposed.items():
-        ax.plot(*points.T, "o", markersize=15, label=name, **ring, **whole)
+        ax.plot(*points.T, "o", markersize=15 * scale, label=name, **ring, **whole)
     for (marker, color), (name, action) in zip(TAKEN_STYLES, actions.taken.items(), strict=False):
-        ax.plot(*action, marker, markersize=8, color=color, markeredgecolor="black", label=f"{name}'s action", **whole)
-    ax.set(
-        xlim=(-1, 1),
-        ylim=(-1, 1),
-        xticks=TICKS,
-        yticks=TICKS,
-        xlabel="action, dimension 0",
-        ylabel="action, dimension 1",
-        title=actions.title,
-    )
-    figure.colorbar(surface, ax=ax, label="reward", shrink=0.85)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9, markerscale=0.6)
-    return figure
+        ax.plot(*action, marker, markersize=8 * scale, color=color, markeredgecolor="black", label=f"{name}'s action", **whole)
+    ax.set(xlim=(-1, 1), ylim=(-1, 1), xticks=TICKS, yticks=TICKS, title=actions.title)
+    return surface
 
 
 def animate_actions(landscape: "nn.Module", state: th.Tensor, frames: Sequence[Actions], path: str | Path) -> None:

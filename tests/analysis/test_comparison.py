@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_savo.analysis.comparison import FRAME_MS, LAST_FRAME_MS, Actions, animate_actions, plot_actions
+from sb3_savo.analysis.comparison import (
+    FRAME_MS,
+    LAST_FRAME_MS,
+    Actions,
+    animate_actions,
+    plot_actions,
+    plot_actions_side_by_side,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -31,6 +38,20 @@ def test_marks_and_map(landscape):
     row, column = np.unravel_index(heights.argmax(), heights.shape)
     place = left + (column + 0.5) / heights.shape[1] * (right - left), low + (row + 0.5) / heights.shape[0] * (high - low)
     assert np.allclose(place, best, atol=0.03)
+
+
+def test_side_by_side(landscape):
+    panels = [ACTIONS, Actions("one", {"A": np.array([0.25, 0.5])})]
+    figure = plot_actions_side_by_side(landscape, STATE, panels, columns=3)
+    axes = [ax for ax in figure.axes if ax.get_title()]
+    assert [ax.get_title() for ax in axes] == ["title", "one"]
+    points = [{line.get_label(): line.get_xydata().round(6).tolist() for line in ax.lines} for ax in axes]
+    assert points[0]["proposals"] == [[0.1, 0.1]] * 3 and points[1]["A's action"] == [[0.25, 0.5]]
+    assert [len(ax.images) for ax in axes] == [1, 1]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["highest peak", "proposals", "A's action", "B's action"]
+    with pytest.raises(ValueError, match="panels is empty"):
+        plot_actions_side_by_side(landscape, STATE, [])
 
 
 def test_animation(landscape, tmp_path):
