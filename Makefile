@@ -58,6 +58,12 @@ docs:
 	python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
 
+# Everything that is made of stored results: the reports, the picture of actions, and the tables of the documentation
+results:
+	python -m benchmarks.report
+	python -m benchmarks.side_by_side --draw
+	python -m benchmarks.publish
+
 tables:
 	python -m benchmarks.publish
 
@@ -80,4 +86,4 @@ check-codestyle:
 
 commit-checks: format type lint
 
-.PHONY: demo check smoke pytest pytest-all hyperparams docs tables pictures type lint format check-codestyle commit-checks
+.PHONY: demo check smoke pytest pytest-all hyperparams docs results tables pictures type lint format check-codestyle commit-checks

@@ -4,6 +4,7 @@ Which method is better, by how much, and how sure is that: tables, figures and p
     python -m benchmarks.report discrete                   # writes benchmarks/reports/discrete/report.md and its files
     python -m benchmarks.report discrete --method savo     # compares savo with every other method
     python -m benchmarks.report landscapes -o out          # writes out/report.md
+    python -m benchmarks.report                            # writes every report of benchmarks/reports anew
 
 The report reads the CSV files of the finished runs and trains nothing. It lists missing runs, also on the screen. It
 compares no methods below five seeds. The same files give the same report.
@@ -20,6 +21,8 @@ from benchmarks.results import RESULTS, load
 from benchmarks.sections import GroupReport
 from benchmarks.words import missing_runs
 
+REPORTS = RESULTS.parent / "reports"
+SUFFIXES = (".csv", ".md", ".pdf", ".png")
 PACKAGES = ("sb3_savo", "stable_baselines3", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 
 
@@ -37,6 +40,10 @@ def write(suite: str, budget: str, folder: Path | None, method: str | None, out:
     """
     groups = load(suite, budget, folder)
     out.mkdir(parents=True, exist_ok=True)
+    # What an earlier report wrote may not be part of this one; elsewhere the folder may hold other files
+    for path in out.iterdir() if out.parent == REPORTS else ():
+        if path.suffix in SUFFIXES:
+            path.unlink()
     reports = [GroupReport(group, method, out) for group in groups if not group.evaluations.empty]
     sections = [report.text() for report in reports]
     absent = [group for group in groups if group.evaluations.empty]
@@ -67,20 +74,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :param arguments: The command line; None for that of this process
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", help="name of a suite; or breakthrough, discrete, landscapes")
+    parser.add_argument("suite", nargs="?", help="name of a suite; or breakthrough, discrete, landscapes; none: all stored")
     parser.add_argument("--budget", choices=("small", "paper"), default="small")
     parser.add_argument("--folder", type=Path, help="results folder")
     parser.add_argument("--method", help="compare this method with every other; savo or savo_hybrid if not given")
     parser.add_argument("-o", "--out", type=Path, help="folder of the report; benchmarks/reports/SUITE if not given")
     options = parser.parse_args(arguments)
+    if options.suite is None:
+        if any(getattr(options, name) != parser.get_default(name) for name in ("budget", "folder", "method", "out")):
+            parser.error("suite is not given: without it there are no options, since stored reports keep their own commands.")
+        for path in sorted(REPORTS.glob("*/report.md")):
+            main(command_of(path.read_text()))
+        return
     name = Path(options.suite).stem + ("" if options.budget == "small" else f"-{options.budget}")
-    out = options.out or RESULTS.parent / "reports" / name
+    out = options.out or REPORTS / name
     command = shlex.join(["python", "-m", "benchmarks.report", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         print(write(options.suite, options.budget, options.folder, options.method, out, command))
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     print(f"Report: {out / 'report.md'}")
+
+
+def command_of(report: str) -> list[str]:
+    """
+    :param report: Text of a report
+    :return: The arguments of the command that wrote it
+    """
+    line = next(line for line in report.splitlines() if line.startswith("    python -m benchmarks.report "))
+    return shlex.split(line)[3:]
 
 
 if __name__ == "__main__":

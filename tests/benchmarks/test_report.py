@@ -128,6 +128,28 @@ def test_method(suite, tmp_path, capsys):
     assert "--method=no_method has no finished run; the methods are savo, savo_1_actor" in capsys.readouterr().err
 
 
+def test_every_stored_report_is_written_anew(suite, tmp_path, monkeypatch):
+    """With the options that it was written with; files of an earlier report that are not part of it disappear."""
+    out = tmp_path / "reports" / "toy"
+    text = write_report(suite, out, "--method", "ensemble")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "old.csv").write_text("left by an earlier report")
+    (out / "aggregates.csv").unlink()
+    monkeypatch.setattr("benchmarks.report.REPORTS", tmp_path / "reports")
+    main([])
+    assert (out / "report.md").read_text() == text
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    with pytest.raises(SystemExit):
+        main(["--method", "savo"])
+
+
+def test_other_files_of_a_chosen_folder_stay(suite, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.csv").write_text("mine")
+    write_report(suite, tmp_path / "out")
+    assert (tmp_path / "out" / "mine.csv").read_text() == "mine"
+
+
 def test_nothing_finished(suite, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(suite), "--folder", str(tmp_path / "empty")])
