@@ -21,6 +21,8 @@ hardly changes the shares. Columns:
 """
 
 import argparse
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -183,7 +185,8 @@ def main() -> None:
     for is_full in (False, True):
         rows.append(measure(args.env, is_full, args.seconds, {"buffer_size": args.buffer_size}))
         print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False), flush=True)
-    write_durably(args.output, f"# {machine(1)}\n{pd.DataFrame(rows).to_csv(index=False, float_format='%.4f')}")
+    about = f"# {machine(1)}; python -m benchmarks.checkpoint_cost {shlex.join(sys.argv[1:])}".rstrip()
+    write_durably(args.output, f"{about}\n{pd.DataFrame(rows).to_csv(index=False, float_format='%.4f')}")
 
 
 if __name__ == "__main__":

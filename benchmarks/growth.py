@@ -42,11 +42,8 @@ SCRIPT = """
 import json, sys, time
 import gymnasium as gym
 import torch as th
-from benchmarks.timing import RandomEnv, Shapes, time_interleaved
+from benchmarks.timing import RandomEnv, Shapes, process_memory, time_interleaved
 from sb3_savo import SAVO
-
-def memory(name):
-    return next(int(line.split()[1]) / 2**10 for line in open("/proc/self/status") if line.startswith(name))
 
 th.set_num_threads(1)
 size = json.loads(sys.argv[1])
@@ -54,7 +51,7 @@ if "n_items" in size:
     env = gym.make("LandscapeItems-v0", n_items=size["n_items"])
 else:
     env = RandomEnv(Shapes(11, size.get("action_dim", 3), {}, {}))
-before = memory("VmRSS")
+before = process_memory("VmRSS")
 n_actors, batch_size = size.get("n_actors", 3), size.get("batch_size", 256)
 settings = {"n_actors": n_actors, "buffer_size": 1_100, "learning_starts": 1_100, "compile": False}
 model = SAVO("MlpPolicy", env, device="cpu", seed=0, **settings)
@@ -66,7 +63,8 @@ calls = {
     "update_ms": lambda: model.train(2, batch_size),
 }
 times = {name: min(values) for name, values in time_interleaved(calls, int(sys.argv[2]), time.process_time).items()}
-figures = {"act_ms": times["act_ms"] / 20, "update_ms": times["update_ms"] / 2, "memory_MiB": memory("VmHWM") - before}
+grown = process_memory("VmHWM") - before
+figures = {"act_ms": times["act_ms"] / 20, "update_ms": times["update_ms"] / 2, "memory_MiB": grown}
 print(json.dumps(figures))
 """
 

@@ -160,18 +160,17 @@ def _time_learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ..
     return pd.concat(tables)
 
 
-# The peak is read from /proc, since ru_maxrss would include the peak of the parent process
 MEMORY_SCRIPT = """
 import numpy
 from stable_baselines3 import TD3
-from benchmarks.timing import SHAPES, make_model
+from benchmarks.timing import SHAPES, make_model, process_memory
 from sb3_savo import SAVO
 model = make_model({algorithm}, SHAPES["Hopper"], **{kwargs})
 for array in vars(model.replay_buffer).values():
     if isinstance(array, numpy.ndarray):
         array.fill(0)
 model.train(gradient_steps=20, batch_size=256)
-print(next(int(line.split()[1]) / 2**10 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+print(process_memory("VmHWM"))
 """
 
 

@@ -63,6 +63,16 @@ class RandomEnv(gym.Env):
         return self.np_random.uniform(-1, 1, self.observation_space.shape).astype(np.float32)  # type: ignore[arg-type]
 
 
+def process_memory(field: str) -> float:
+    """
+    :param field: A field of Linux's ``/proc/self/status``: ``VmRSS`` for the present memory of this process, ``VmHWM`` for its
+        peak, which does not include that of its parent, as ``ru_maxrss`` does
+    :return: Its value in MiB
+    """
+    text = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) / 2**10 for line in text.splitlines() if line.startswith(f"{field}:"))
+
+
 def make_model(algorithm: Any, shapes: Shapes, n_envs: int = 1, **kwargs: Any) -> Any:
     """
     :param algorithm: SAVO, or SB3's or SBX's TD3

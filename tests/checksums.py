@@ -23,6 +23,7 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMu
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_savo import SAVO, ActionEmbedding
+from sb3_savo.baselines.search import SearchAlgorithm
 from tests.algorithms import ALGORITHMS
 
 QUICK: dict[str, Any] = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
@@ -112,7 +113,7 @@ def make_models(compile: bool) -> Iterable[tuple[str, Any]]:
         yield f"SAVO {name}", make(SAVO, "Pendulum-v1", **kwargs)
     shared = {"policy_kwargs": {"share_features_extractor": True}}
     for cls in ALGORITHMS:
-        policy_kwargs = shared["policy_kwargs"] if cls.__name__ not in ("CEM", "MultiStart", "Q3C") else {}
+        policy_kwargs = {} if issubclass(cls, SearchAlgorithm) else shared["policy_kwargs"]
         yield f"{cls.__name__} images", make(cls, image_env(), "CnnPolicy", policy_kwargs=policy_kwargs, batch_size=4)
     yield "SAVO Dict", make(SAVO, SimpleMultiObsEnv(discrete_actions=False), "MultiInputPolicy", **shared)
     her = {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goal": 2}}

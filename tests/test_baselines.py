@@ -9,7 +9,7 @@ import torch as th
 from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from torch.distributions import Normal
 
-from sb3_savo import CEM, SAVO, ActionEmbedding, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
+from sb3_savo import CEM, Q3C, SAVO, ActionEmbedding, Ensemble, GreedyAC, GreedyTD3, MultiStart, Wolpertinger
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from tests.algorithms import ALGORITHMS, BASELINES
 from tests.models import BATCH, SMALL, make_model, sample
@@ -200,7 +200,7 @@ def test_multistart(env_id, n_ascent_steps):
     assert model.policy.find_action(batch.observations).requires_grad is False
 
 
-@pytest.mark.parametrize("algorithm", [CEM, MultiStart])
+@pytest.mark.parametrize("algorithm", [CEM, MultiStart, Q3C])
 def test_a_search_has_no_actor(algorithm):
     model = make_model(algorithm, ENV_ID)
     assert set(model.policy.learners) == {"critic"}

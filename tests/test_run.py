@@ -13,7 +13,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from sb3_savo import CEM, Q3C, SAVO, MultiStart
+from sb3_savo import SAVO
+from sb3_savo.baselines.search import SearchAlgorithm
 from tests.algorithms import ALGORITHMS
 from tests.models import QUICK, SMALL
 
@@ -113,7 +114,7 @@ def test_images(algorithm, share_features_extractor):
         "features_extractor_kwargs": {"features_dim": 16},
         **SMALL["policy_kwargs"],
     }
-    if algorithm not in (CEM, MultiStart, Q3C):
+    if not issubclass(algorithm, SearchAlgorithm):
         policy_kwargs["share_features_extractor"] = share_features_extractor
     model = algorithm("CnnPolicy", env, policy_kwargs=policy_kwargs, **{**QUICK, "buffer_size": 60})
     before = [parameter.clone() for parameter in model.policy.parameters()]

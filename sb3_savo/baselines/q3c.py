@@ -169,10 +169,10 @@ class Q3C(SearchAlgorithm):
     def uses_q_smoothing(self) -> bool:
         return False
 
-    def update_critics(self, batch: Batch) -> th.Tensor:
+    def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         for critic in (self.critic, self.critic_target):
             critic.smoothing.fill_(self.smoothing * self._current_progress_remaining**2)
-        return super().update_critics(batch)
+        super().train(gradient_steps, batch_size)
 
     def critic_loss(self, batch: Batch) -> LossAndMetrics:
         """

@@ -460,12 +460,12 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
         if action_masks is None:
             with self.update_lock:
                 self._begin_to_predict()
-                twin = numpy_policy(self)
-                if twin is not None and self.items is not None and isinstance(observation, np.ndarray):
+                twin = numpy_policy(self) if isinstance(observation, np.ndarray) else None
+                if twin is not None and self.items is not None:
                     with th.no_grad():
                         items = self._choose(twin, twin.obs_to_tensor(observation)[0], deterministic, None).numpy()
                     return (items if n_obs is not None else items.squeeze(0)), state
-                predicted = None if twin is None or self.items is not None else twin.predict(observation)
+                predicted = None if twin is None else twin.predict(observation)
                 if predicted is None:
                     actions, state = super().predict(observation, state, episode_start, deterministic)
                 else:
