@@ -27,12 +27,17 @@ def memory_model(env="InvertedDoublePendulumRestricted-v5", **kwargs):
     return make_model(env=env, surrogate="memory", **kwargs)
 
 
+def q_searched(model, s, a):
+    """The first critic alone; with Q̂, which imitates it, min(Q, Q_2)."""
+    return model.critic(s, a)[0] if model.smooth_critic is None else q_min(model, s, a)
+
+
 def expected_objective(model, s, actions, known, i):
     """What actor i ascends at one state, and the gradient of it with respect to its action."""
     action = actions[i].detach().requires_grad_()
-    q = q_min(model, s, action) if model.smooth_critic is None else model.smooth_critic.q1_forward(s, action)
+    q = q_searched(model, s, action) if model.smooth_critic is None else model.smooth_critic.q1_forward(s, action)
     anchors = [model.policy.snap(a[:, None])[0][:, 0] for a in actions[:i]]
-    tau = max(q_min(model, s, a).item() for a in anchors)
+    tau = max(q_searched(model, s, a).item() for a in anchors)
     if q.item() > tau:
         return q.item(), th.autograd.grad(q.sum(), action)[0]
     level, nearest = max(tau, q.item()), None
@@ -93,7 +98,7 @@ def test_what_is_searched():
             th.testing.assert_close(known.actions[k, 1 + j], before[k - 1 - j])
         s = batch.observations[k : k + 1]
         for j in range(N_POOL):
-            th.testing.assert_close(known.q_values[k, j], q_min(model, s, known.actions[k : k + 1, j])[0, 0])
+            th.testing.assert_close(known.q_values[k, j], q_searched(model, s, known.actions[k : k + 1, j])[0, 0])
     after = model.replay_buffer.recall(batch.rows)
     for k, row in enumerate(batch.rows.tolist()):
         rows = [m for m, other in enumerate(batch.rows.tolist()) if other == row]
@@ -101,7 +106,7 @@ def test_what_is_searched():
         for m in rows:
             s = batch.observations[m : m + 1]
             choices = [*known.actions[m], *[a[0] for a in propose(model.actor, s)]]
-            best.append(max(choices, key=lambda a, s=s: q_min(model, s, a[None]).item()))
+            best.append(max(choices, key=lambda a, s=s: q_searched(model, s, a[None]).item()))
         assert any(th.allclose(after[k], b, atol=1e-6) for b in best)
     assert (after != before).any()
 
@@ -112,7 +117,7 @@ def test_the_known_action_gets_better():
     values = []
     for _ in range(20):
         known = model.replay_buffer.recall(batch.rows)
-        values.append(model.min_q_values(batch.observations, known.unsqueeze(1)).mean().item())
+        values.append(model.surrogate_q_values(batch.observations, known.unsqueeze(1)).mean().item())
         model.search(batch)
     assert values == sorted(values) and values[-1] > values[0]
 
@@ -192,10 +197,10 @@ def test_items_of_the_pool():
     for k in range(BATCH):
         s, best = batch.observations[k : k + 1], -np.inf
         for item in (*pool[k], *proposed[k]):
-            best = max(best, q_min(model, s, model.policy.items.embed(item)[None]).item())
+            best = max(best, q_searched(model, s, model.policy.items.embed(item)[None]).item())
         same = [m for m in range(BATCH) if batch.rows[m] == batch.rows[k]]
         if len(same) == 1:
-            assert q_min(model, s, model.policy.items.embed(after[k])[None]).item() == pytest.approx(best, rel=1e-5)
+            assert q_searched(model, s, model.policy.items.embed(after[k])[None]).item() == pytest.approx(best, rel=1e-5)
 
 
 def test_masks_keep_the_search_to_what_was_allowed():

@@ -21,8 +21,8 @@ class Proposals:
     :param items: These items, (k + 1,); None in a continuous space
     :param chosen: Which of the proposals the policy takes
     :param q1: Values under the first critic, by which most policies choose, (k + 1,)
-    :param q_min: Values under min(Q, Q_2), which surrogates imitate, (k + 1,)
-    :param thresholds: τ_1 … τ_k of Eq. 7 under min(Q, Q_2), (k,)
+    :param q_min: Values under the Q that surrogates are made of: min(Q, Q_2), with a search memory the first critic, (k + 1,)
+    :param thresholds: τ_1 … τ_k of Eq. 7 under this Q, (k,)
     """
 
     candidates: np.ndarray
@@ -45,10 +45,10 @@ class Values:
     Q and the surrogates of one state at some actions.
 
     :param q1: The first critic, (n,)
-    :param q_min: The smallest of the critics, min(Q, Q_2), (n,)
-    :param exact: Ψ_i of Eq. 7 on min(Q, Q_2), i = 1 … k, (k, n)
+    :param q_min: The Q that surrogates are made of: min(Q, Q_2), with a search memory the first critic, (n,)
+    :param exact: Ψ_i of Eq. 7, i = 1 … k, (k, n)
     :param learned: Ψ̂_i, which imitates it, (k, n); None if the policy has no learned surrogates
-    :param n_critics: Number of critics
+    :param n_critics: Number of critics that ``q_min`` is the smallest of
     """
 
     q1: np.ndarray
@@ -70,7 +70,7 @@ def propose_at(policy: MaximizerPolicy, observation: Any) -> Proposals:
     actions, items = policy.snap(candidates)
     _, picked, _ = policy.maximize(obs, actions)
     q_values = policy.critic.evaluate(obs, actions)
-    q_min = q_values.amin(dim=0)
+    q_min = q_values[: policy.n_surrogate_critics].amin(dim=0)
     return Proposals(
         candidates=to_array(candidates[0]),
         actions=to_array(actions[0]),
@@ -94,7 +94,7 @@ def evaluate_at(policy: MaximizerPolicy, observation: Any, proposals: Proposals,
     obs = to_tensor(policy, observation)
     points = th.as_tensor(np.asarray(actions, dtype=np.float32), device=policy.device)[None]
     q_values = policy.critic.evaluate(obs, points)[:, 0]
-    q_min = to_array(q_values.amin(dim=0))
+    q_min = to_array(q_values[: policy.n_surrogate_critics].amin(dim=0))
     surrogates, learned = getattr(policy, "surrogates", None), None
     if surrogates is not None:
         k = proposals.n_surrogates
@@ -105,7 +105,7 @@ def evaluate_at(policy: MaximizerPolicy, observation: Any, proposals: Proposals,
         q_min=q_min,
         exact=np.maximum(q_min, proposals.thresholds[:, None]),
         learned=learned,
-        n_critics=len(q_values),
+        n_critics=policy.n_surrogate_critics,
     )
 
 

@@ -379,6 +379,11 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
         picked = q_values.argmax(dim=1, keepdim=True)
         return pick(actions, picked), picked, q_values
 
+    @property
+    def n_surrogate_critics(self) -> int:
+        """Of how many critics the surrogates Ψ_i are the minimum: of all ("twin critics for surrogates", §4.3)."""
+        return self.critic.n_critics
+
     def actor_objective(self, obs: PyTorchObs, actions: th.Tensor) -> th.Tensor:
         """
         The objective of an actor that maximizes Q: Q itself (Eq. 3), or Q̂ with Q-smoothing.

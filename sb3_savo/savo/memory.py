@@ -31,7 +31,7 @@ class Known(NamedTuple):
     Actions that search knows of, which may be better than the actors' own.
 
     :param actions: In [-1, 1], (batch, n, action_dim)
-    :param q_values: min(Q, Q_2) there, (batch, n)
+    :param q_values: The Q there that surrogates are made of, (batch, n)
     """
 
     actions: th.Tensor

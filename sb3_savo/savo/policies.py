@@ -131,6 +131,15 @@ class SAVOPolicy(ChainPolicy):
             self.surrogates = self.make_surrogates()
             self.surrogates.optimizer = self.make_optimizer(self.surrogates, lr_schedule)
 
+    @property
+    def n_surrogate_critics(self) -> int:
+        """
+        With a search memory, Ψ_i is made of the first critic alone. The memory finds the highest values of what it searches.
+        The target min(Q', Q_2') is cautious only towards actors that ascend one critic: actors that ascend the minimum find
+        the actions that both critics overrate. Q̂ imitates the minimum, so actors that ascend Q̂ are compared by it.
+        """
+        return 1 if self.surrogate == "memory" and self.smooth_critic is None else super().n_surrogate_critics
+
     @has_numpy_twin
     def propose(
         self,

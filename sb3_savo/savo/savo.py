@@ -153,6 +153,14 @@ class SAVO(MaximizerAlgorithm):
                 self.updater.step("actor", self.actor_loss, batch, *known)
                 self.updater.sync_targets(self.tau)
 
+    def surrogate_q_values(self, obs: Any, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Observations, (batch, ...)
+        :param actions: Several actions per observation, (batch, n_actions, action_dim)
+        :return: The Q that Ψ_i is made of (Eq. 7), see :attr:`SAVOPolicy.n_surrogate_critics`; (batch, n_actions)
+        """
+        return (self.critic.q1 if self.policy.n_surrogate_critics == 1 else self.min_q_values)(obs, actions)
+
     def surrogate_loss(self, batch: Batch) -> LossAndMetrics:
         """
         The surrogates' imitation of Ψ_i at the taken action and at the i-th stored proposal (Eq. 8), averaged over
@@ -165,7 +173,7 @@ class SAVO(MaximizerAlgorithm):
         taken = batch.actions.unsqueeze(1)
         with th.no_grad():
             candidates, actions = self.proposals(batch)
-            q_values = self.min_q_values(batch.observations, th.cat([taken, actions], dim=1))
+            q_values = self.surrogate_q_values(batch.observations, th.cat([taken, actions], dim=1))
             q_taken, q_candidates = q_values[:, :1], q_values[:, 1:]
             thresholds = anchor_thresholds(q_candidates)
             # Ψ_i(s, a) and Ψ_i(s, â_i), (batch, n_actors - 1, 2)
@@ -201,7 +209,7 @@ class SAVO(MaximizerAlgorithm):
             has_masks = getattr(batch, "next_action_masks", None) is not None
             choices = pool if has_masks else th.cat([pool, proposed_items], dim=1)
             actions = items.embed(choices)
-        q_values = self.min_q_values(batch.observations, actions)
+        q_values = self.surrogate_q_values(batch.observations, actions)
         if rows is not None:
             best = q_values.argmax(dim=1)
             self.memory.remember(rows, choices[th.arange(len(best)), best])
@@ -243,11 +251,11 @@ class SAVO(MaximizerAlgorithm):
                 return learned
         if self.smooth_critic is None and self.policy.items is None:
             # One evaluation for both, so that rounding cannot place a proposal above an anchor that it equals
-            q_values = self.min_q_values(obs, proposals)
+            q_values = self.surrogate_q_values(obs, proposals)
             thresholds = anchor_thresholds(q_values.detach())
         else:
-            q_values = (self.min_q_values if self.smooth_critic is None else self.policy.actor_objective)(obs, proposals)
-            thresholds = anchor_thresholds(self.min_q_values(obs, self.policy.snap(anchors)[0]).detach())
+            q_values = (self.surrogate_q_values if self.smooth_critic is None else self.policy.actor_objective)(obs, proposals)
+            thresholds = anchor_thresholds(self.surrogate_q_values(obs, self.policy.snap(anchors)[0]).detach())
         q_values = q_values[:, 1:]
         if self.surrogate == "hybrid":
             flat = learned
