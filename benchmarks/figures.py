@@ -195,6 +195,29 @@ def draw_mean_curves(curves: pd.DataFrame, style: Style, step_unit: str, y_label
     save(figure, path)
 
 
+def draw_candidates(curves: pd.DataFrame, style: Style, step_unit: str, path: Path) -> None:
+    """
+    One panel per method: the mean value of every candidate, and of the one that is chosen.
+
+    :param curves: Columns ``method``, ``shown`` (``candidate_i`` or ``score``), ``step``, ``mean``, ``low``, ``high``
+    :param style: The methods
+    :param step_unit: What a step is
+    :param path: File of the figure
+    """
+    methods = list(curves.method.unique())
+    figure, axes = panels([style.labels[method] for method in methods], height=2.2, columns=3, sharey=True)
+    lines = {name: {"color": COLORS[i], "marker": MARKERS[i], "markersize": 4} for i, name in enumerate(curves.shown.unique())}
+    lines["score"] = {"color": "black", "linestyle": "--"}
+    for ax, method in zip(axes, methods, strict=True):
+        for shown, curve in curves[curves.method == method].groupby("shown"):
+            label = "chosen" if shown == "score" else str(shown).replace("_", " ")
+            draw_curve(ax, curve.assign(x=curve.step), {**lines[str(shown)], "label": label})
+        ax.set_xlabel(step_unit, fontsize=8)
+    figure.supylabel("share of the optimum", fontsize=8)
+    add_legend(figure, axes)
+    save(figure, path)
+
+
 def draw_final(table: pd.DataFrame, runs: pd.DataFrame, style: Style, label: str, path: Path) -> None:
     """
     One panel per task: final score of every run as a small ring, their mean with its 95 % interval.

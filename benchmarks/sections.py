@@ -9,13 +9,14 @@ import pandas as pd
 from benchmarks import figures, words
 from benchmarks.results import KEYS, THRESHOLDS, Group
 from benchmarks.statistics import MIN_SEEDS
-from benchmarks.summary import order_of_methods, sentences, summarize
+from benchmarks.summary import order_of_methods, sentences, summarize, with_enough_seeds
 from benchmarks.tables import (
     AGGREGATES,
     ALL_TASKS,
     TOO_FEW,
     aggregate,
     breakthroughs,
+    candidate_curves,
     compare,
     mean_curves,
     normalization,
@@ -106,6 +107,7 @@ class GroupReport:
         self.aggregates()
         self.comparisons()
         self.more_figures()
+        self.candidates()
         self.compute()
         self.scaling()
         return "\n\n".join(self.parts) + "\n"
@@ -351,6 +353,30 @@ class GroupReport:
         name = "surrogate_error_pct"
         if self.has_curves() and name in found:
             self.add_curves("surrogate-error", "Surrogate error", "step", name, self.group.step_unit, MORE_FIGURES[name][0])
+
+    def candidates(self) -> None:
+        """What every candidate alone is worth over training, where methods with several candidates recorded it."""
+        curves = candidate_curves(self.group.evaluations, with_enough_seeds(self.runs, self.methods))
+        if curves.empty:
+            return
+        self.write_table("candidates", curves)
+        last = curves.sort_values("step").groupby(["method", "shown"], sort=False).tail(1)
+        table = self.labeled(last.assign(text=[with_interval(*row) for row in last[["mean", "low", "high"]].to_numpy()]))
+        table = table.replace({"shown": {"score": "chosen"}}).pivot(index="method", columns="shown", values="text")
+        order = [self.label(method) for method in curves.method.unique()]
+        n_tasks = self.group.evaluations.task.nunique()
+        where = f"mean of {plural(n_tasks, 'task')}, {seeds_text(curves.seeds)} each"
+        caption = (
+            f"What each candidate alone is worth, {where}. Vertical: its value, share of the optimum. Horizontal: "
+            f"{self.group.step_unit}. Dashed: the candidate that the critic picks in each state. Candidate 0 is the first "
+            "actor's. Bands: pointwise 95 % intervals."
+        )
+        self.parts += [
+            "### The candidates",
+            markdown(table.loc[order].fillna("").reset_index()),
+            f"*At the last evaluation, share of the optimum, {where}.*",
+        ]
+        figures.draw_candidates(curves, self.style, self.group.step_unit, self.add_figure("candidates", caption))
 
     def compute(self) -> None:
         """Score against compute, by wall time and by updates as far as they were recorded."""

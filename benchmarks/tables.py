@@ -1,5 +1,6 @@
 """The tables of a report: scores of the runs, their aggregates, and the comparisons of one method with every other."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -188,24 +189,39 @@ def compare_scores(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object
     }
 
 
-def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str], column: str = "score") -> pd.DataFrame:
     """
     :param evaluations: One row per run and evaluation, with ``q_evaluations``; all runs were evaluated at equal steps
     :param methods: Methods with enough seeds on every task
-    :return: One row per method and ``step``: mean score of all tasks with bounds, as ``mean``, ``low``, ``high``, of the seeds
-        that finished every task, and the mean number of ``q_evaluations`` until then
+    :param column: What to average
+    :return: One row per method and ``step``: mean of the column over all tasks with bounds, as ``mean``, ``low``, ``high``, of
+        the seeds that finished every task, and the mean number of ``q_evaluations`` until then
     """
     n_tasks = evaluations.task.nunique()
     rows = []
     for method in methods:
         for step, now in evaluations[evaluations.method == method].groupby("step"):
-            scores = now.pivot(index="seed", columns="task", values="score").dropna()
+            scores = now.pivot(index="seed", columns="task", values=column).dropna()
             if scores.shape[1] == n_tasks:
                 value, low, high = statistics.estimate(scores.to_numpy(), statistics.mean)
                 q_evaluations = now.groupby("task").q_evaluations.mean().mean(skipna=False)
                 rows.append({"method": method, "step": step, "q_evaluations": q_evaluations})
                 rows[-1] |= {"seeds": len(scores), "mean": value, "low": low, "high": high}
     return pd.DataFrame(rows)
+
+
+def candidate_curves(evaluations: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """
+    :param evaluations: As for :func:`mean_curves`; ``candidate_0``, ``candidate_1``, …: what each candidate alone is worth
+    :param methods: Methods with enough seeds on every task
+    :return: The rows of :func:`mean_curves` for each candidate of the methods that have several, and for the ``score``, which
+        is that of the chosen candidate; ``shown`` says which
+    """
+    if "candidate_1" not in evaluations:
+        return pd.DataFrame()
+    several = [method for method in methods if evaluations.candidate_1[evaluations.method == method].notna().all()]
+    names = [name for name in evaluations if re.fullmatch(r"candidate_\d+|score", name)]
+    return pd.concat([mean_curves(evaluations, several, name).assign(shown=name) for name in names], ignore_index=True)
 
 
 def learning_curve(evaluations: pd.DataFrame, x: str, y: str, n_points: int = 50) -> pd.DataFrame:

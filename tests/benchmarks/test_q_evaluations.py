@@ -84,3 +84,21 @@ def test_mean_curves_by_hand():
     found = tables.mean_curves(pd.concat([evaluations, extra]), ["m"])
     assert found[["step", "q_evaluations", "seeds", "mean"]].to_numpy().tolist() == [[1, 3, 5, 3.5], [2, 6, 5, 4.5]]
     assert (found.low < found["mean"]).all() and (found["mean"] < found.high).all()
+
+
+def test_candidate_curves_by_hand():
+    """Of the methods with several candidates: each candidate alone, and the one that is chosen."""
+    rows = [
+        (task, method, seed, step, 5.0, 1.0 * step, 3.0 + seed if method == "three" else None, 0.0)
+        for task in "AB"
+        for method in ("three", "one")
+        for seed in range(5)
+        for step in (1, 2)
+    ]
+    columns = ["task", "method", "seed", "step", "score", "candidate_0", "candidate_1", "q_evaluations"]
+    evaluations = pd.DataFrame(rows, columns=columns)
+    found = tables.candidate_curves(evaluations, ["three", "one"])
+    assert set(found.method) == {"three"}
+    means = found.pivot(index="step", columns="shown", values="mean")
+    assert means.to_dict("list") == {"candidate_0": [1, 2], "candidate_1": [5, 5], "score": [5, 5]}
+    assert tables.candidate_curves(evaluations.drop(columns="candidate_1"), ["three"]).empty
