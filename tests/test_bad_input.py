@@ -157,6 +157,8 @@ COMMON: list[tuple[str, Any, type[Exception], str]] = [
     ("replay_buffer_kwargs", [1], TypeError, "must be a dictionary"),
     ("optimize_memory_usage", "no", ValueError, "True or False"),
     ("n_steps", 0, ValueError, "at least 1"),
+    ("n_target_critics", 0, ValueError, "at least 1"),
+    ("n_target_critics", 9, ValueError, "at most the policy's n_critics"),
     ("stats_window_size", 0, ValueError, "at least 1"),
     ("tensorboard_log", 5, TypeError, "must be a path"),
     ("policy_kwargs", [8], TypeError, "must be a dictionary"),

@@ -1,6 +1,7 @@
 """SAVO's losses against slow references written straight from the paper's equations, one state at a time."""
 
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sb3_savo import SAVO
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.savo.savo import anchor_thresholds
 from tests import models
+from tests.algorithms import ALGORITHMS
 from tests.models import BATCH, sample
 from tests.reference import critic_pairs, propose, q_min, surrogate
 
@@ -34,6 +36,29 @@ def test_bellman_target_and_critic_loss():
             y = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * th.minimum(*model.critic_target(s_next, picked))
         losses.append(sum((q - y) ** 2 for q in model.critic(s, a)))
     th.testing.assert_close(model.critic_loss(batch)[0], th.cat(losses).mean(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_target_of_critics_drawn_at_random(algorithm):
+    """REDQ's: the minimum of some of the target critics, the same ones in the whole batch, other ones in the next."""
+    kwargs = {"policy_kwargs": {"net_arch": [16], "n_critics": 5}, "n_target_critics": 2}
+    model = models.make_model(algorithm, **kwargs)
+    batch = sample(model)
+    values = th.randn(BATCH, 5)
+    model.critic_target = lambda obs, actions: values.split(1, dim=1)
+    pairs = set()
+    for _ in range(20):
+        found = model.min_target_q_values(batch.next_observations, batch.actions)
+        assert found.shape == (BATCH, 1)
+        drawn = [pair for pair in combinations(range(5), 2) if th.equal(values[:, pair].amin(dim=1), found[:, 0])]
+        assert len(drawn) == 1
+        pairs |= set(drawn)
+    assert len(pairs) > 3
+    # And the loss uses it
+    asked = []
+    model.min_target_q_values = lambda obs, actions: asked.append(actions) or th.zeros(BATCH, 1)
+    model.target_q_values(batch)
+    assert [actions.shape for actions in asked] == [(BATCH, model.action_dim)]
 
 
 @pytest.mark.parametrize("n_actors", [2, 3, 5])

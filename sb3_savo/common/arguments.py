@@ -48,6 +48,7 @@ class OffPolicyArguments(TypedDict, total=False):
     replay_buffer_kwargs: dict[str, Any] | None
     optimize_memory_usage: bool
     n_steps: int
+    n_target_critics: int | None
     selection_epsilon: StepSchedule
     stats_window_size: int
     tensorboard_log: str | None
@@ -104,6 +105,7 @@ ARGUMENT_CHECKS: dict[str, Check] = {
     "replay_buffer_kwargs": optional(partial(check_type, types=dict, wanted="a dictionary, or None")),
     "optimize_memory_usage": check_flag,
     "n_steps": partial(check_integer, low=1),
+    "n_target_critics": optional(partial(check_integer, low=1)),
     "policy_delay": partial(check_integer, low=1),
     "target_policy_noise": check_number,
     "target_noise_clip": check_number,

@@ -63,6 +63,8 @@ class MaximizerAlgorithm(LearningAlgorithm):
     :param replay_buffer_kwargs: Keyword arguments to pass to the replay buffer on creation.
     :param optimize_memory_usage: Enable a memory efficient variant of the replay buffer at a cost of more complexity.
     :param n_steps: Number of steps of the return in the critics' targets; above 1 with the ``NStepReplayBuffer``
+    :param n_target_critics: How many critics, drawn anew for every batch, the target's minimum is over; None for all. REDQ has
+        2 of 10 (``policy_kwargs={"n_critics": 10}``).
     :param policy_delay: Number of gradient steps per update of the actors and the target networks
     :param target_policy_noise: Standard deviation of Gaussian noise on the target action (TD3's smoothing); 0 for none
     :param target_noise_clip: Limit for the absolute value of that noise
@@ -129,6 +131,7 @@ class MaximizerAlgorithm(LearningAlgorithm):
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
         n_steps: int = 1,
+        n_target_critics: int | None = None,
         policy_delay: int = 2,
         target_policy_noise: float = 0.0,
         target_noise_clip: float = 0.5,
@@ -191,6 +194,7 @@ class MaximizerAlgorithm(LearningAlgorithm):
         )
         self.algorithm_name = algorithm_name(type(self))
         self.qf_learning_rate = qf_learning_rate
+        self.n_target_critics = n_target_critics
         self.policy_delay = policy_delay
         self.target_policy_noise = target_policy_noise
         self.target_noise_clip = target_noise_clip
@@ -249,6 +253,11 @@ class MaximizerAlgorithm(LearningAlgorithm):
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **{**arguments, **self.policy_kwargs}
         ).to(self.device)
+        if self.n_target_critics is not None and self.n_target_critics > self.policy.n_critics:
+            raise ValueError(
+                f"n_target_critics={self.n_target_critics!r} of {self.policy.n_critics} critics: it must be at most the "
+                'policy\'s n_critics (policy_kwargs={"n_critics": …}).'
+            )
         if isinstance(self.policy.items, ApproximateNearestItems) and self.verbose >= 1:
             print(f"Nearest items by an approximate index: its recall is {self.policy.items.recall:.3f}")
         self._convert_train_freq()
@@ -397,8 +406,20 @@ class MaximizerAlgorithm(LearningAlgorithm):
                 noise = th.randn_like(next_actions) * self.target_policy_noise
                 moved = (next_actions + noise.clamp(-self.target_noise_clip, self.target_noise_clip)).clamp(-1, 1)
                 next_actions = self.policy.snap(moved.unsqueeze(1), masks)[0].squeeze(1)
-            next_q_values = th.cat(self.critic_target(batch.next_observations, next_actions), dim=1).amin(dim=1, keepdim=True)
+            next_q_values = self.min_target_q_values(batch.next_observations, next_actions)
             return batch.rewards + (1 - batch.dones) * discounts * next_q_values, metrics
+
+    def min_target_q_values(self, obs: Any, actions: th.Tensor) -> th.Tensor:
+        """
+        :param obs: Next observations, (batch, ...)
+        :param actions: (batch, action_dim)
+        :return: min(Q', Q_2'), or the minimum over ``n_target_critics`` of more target critics (REDQ); (batch, 1)
+        """
+        q_values = th.cat(self.critic_target(obs, actions), dim=1)
+        if self.n_target_critics is not None:
+            drawn = th.randperm(q_values.shape[1], device=q_values.device)[: self.n_target_critics]
+            q_values = q_values[:, drawn]
+        return q_values.amin(dim=1, keepdim=True)
 
     def critic_loss(self, batch: Batch) -> LossAndMetrics:
         """

@@ -236,7 +236,7 @@ class SAVOSAC(MaximizerAlgorithm):
         with th.no_grad():
             actions, log_probs = self.sample_actions(next_obs)
             next_actions, picked, soft_values = self.policy.maximize(next_obs, actions)
-            next_q_values = th.cat(self.critic_target(next_obs, next_actions), dim=1).amin(dim=1, keepdim=True)
+            next_q_values = self.min_target_q_values(next_obs, next_actions)
             soft_next_q_values = next_q_values - self.policy.ent_coef * log_probs.gather(1, picked)
             targets = batch.rewards + (1 - batch.dones) * discounts * soft_next_q_values
             return targets, choice_metrics(picked, soft_values)

@@ -78,7 +78,7 @@ def assert_same(eager, compiled):
 BATCH_NORM = {"net_arch": [16], "features_extractor_class": BatchNormExtractor, "share_features_extractor": True}
 # Each loss takes many seconds to compile. The first case compiles all losses of SAVO; the others, a part of it each
 CASES = [
-    {"n_actors": 2, "policy_kwargs": BATCH_NORM},
+    {"n_actors": 2, "n_target_critics": 2, "policy_kwargs": {**BATCH_NORM, "n_critics": 3}},
     pytest.param({"policy_kwargs": {"net_arch": [24, 16]}}, marks=pytest.mark.expensive),
     pytest.param({"n_actors": 1, "policy_kwargs": BATCH_NORM}, marks=pytest.mark.expensive),
     pytest.param(
