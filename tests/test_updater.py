@@ -23,7 +23,7 @@ def test_batches_are_sampled_at_once(at_once, monkeypatch):
     model = SAVO("MultiInputPolicy", SimpleMultiObsEnv(discrete_actions=False), **SMALL).learn(60)
     observations = model.observation_space.spaces.values()
     batch_bytes = 16 * sum(space.dtype.itemsize * int(np.prod(space.shape)) for space in observations)
-    monkeypatch.setattr("sb3_savo.common.maximizer.MAX_SAMPLE_BYTES", at_once * batch_bytes)
+    monkeypatch.setattr("sb3_savo.common.training.MAX_SAMPLE_BYTES", at_once * batch_bytes)
     sizes = []
     sample = DictReplayBuffer.sample
     monkeypatch.setattr(DictReplayBuffer, "sample", lambda self, n, env=None: sizes.append(n) or sample(self, n, env=env))

@@ -1,8 +1,6 @@
 """The loop that all our algorithms share: bootstrap with the maximizer, update the critics, sync the targets."""
 
 import inspect
-import math
-from collections.abc import Generator, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch as th
@@ -12,32 +10,27 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
-from torch.autograd.profiler import record_function
+from stable_baselines3.common.utils import FloatSchedule
 from torch.nn import functional as F
 
 from sb3_savo.actions.nearest import ApproximateNearestItems, Nearest
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.arguments import Check, check_choice
 from sb3_savo.common.arguments import ARGUMENT_CHECKS, SearchRange
-from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples, draws_independently, split
+from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples
 from sb3_savo.common.environments import check_env, make_env
 from sb3_savo.common.exploration import ExplorationNoise, StepSchedule, make_candidate_noise
-from sb3_savo.common.learning import LearningAlgorithm
 from sb3_savo.common.loading import algorithm_name
-from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.training import TrainingAlgorithm
 from sb3_savo.common.updater import Precision, Updater
 from sb3_savo.networks.critics import CandidateCritic
 
 # A loss, and scalars to log
 LossAndMetrics = tuple[th.Tensor, dict[str, th.Tensor]]
 
-# Transitions are sampled for several gradient steps at once, up to so many bytes of observations, which stay in the cache
-MAX_SAMPLE_BYTES = 2**20
 
-
-class MaximizerAlgorithm(LearningAlgorithm):
+class MaximizerAlgorithm(TrainingAlgorithm):
     """
     Off-policy actor-critic whose policy proposes several actions and takes the one with the highest Q (paper, §4.1).
 
@@ -284,93 +277,6 @@ class MaximizerAlgorithm(LearningAlgorithm):
             if self.policy_is_due:
                 self.update_actors(batch)
                 self.updater.sync_targets(self.tau)
-
-    def batches(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """
-        The frame of :meth:`train`: one batch per gradient step; at the end, the metrics recorded meanwhile are logged.
-
-        :param gradient_steps: Number of gradient steps
-        :param batch_size: Number of transitions in each batch
-        :return: Batches of transitions; in a discrete space, the actions are the embeddings of the items taken
-        """
-        self._open_batches = self._batches(gradient_steps, batch_size)
-        return self._open_batches
-
-    def _batches(self, gradient_steps: int, batch_size: int) -> Generator[Batch]:
-        with self.policy.update_lock:
-            # Switch to train mode (this affects batch norm / dropout)
-            self.policy.set_training_mode(True)
-        self._update_learning_rates()
-        self.updater.pop_metrics()
-        with self.updater.gradient_steps():
-            for batch in self._sample(gradient_steps, batch_size):
-                with self.policy.update_lock:
-                    if not self.policy.training:  # another thread has predicted meanwhile
-                        self.policy.set_training_mode(True)
-                    self._n_updates += 1
-                    if self.policy.items is not None:
-                        batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
-                    yield batch
-
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        metrics = self.updater.pop_metrics()
-        for name, mean in metrics.items():
-            self.logger.record(f"train/{name}", mean)
-        self._check_metrics(metrics, gradient_steps)
-
-    def _check_metrics(self, metrics: dict[str, float], gradient_steps: int) -> None:
-        """
-        :param metrics: What was recorded in the last gradient steps
-        :param gradient_steps: Their number
-        :raises NonFiniteError: if a loss or another metric is not finite
-        """
-        check_metrics(metrics, self._n_updates, self.num_timesteps)
-        plausible = self._plausible_range
-        if plausible is None or not metrics:
-            return
-        # A subclass may have other losses
-        sizes = {
-            "A mean Q of": abs(metrics.get("q_mean", 0.0)),
-            "Critics whose error is": math.sqrt(abs(metrics.get("critic_loss", 0.0))),
-        }
-        plausible.check_q(sizes, getattr(self.replay_buffer, "rewards", None), self.num_timesteps)
-        # A clipped gradient is never too large
-        if self.max_grad_norm is None and self._n_updates % GRADIENT_INTERVAL < gradient_steps:
-            for name, network in self.policy.learners.items():
-                gradient = network.parameter_vector.vector.grad
-                if gradient is not None:
-                    plausible.check_gradient(name, gradient.norm().item(), self.num_timesteps)
-
-    def _sample(self, gradient_steps: int, batch_size: int) -> Iterator[Batch]:
-        """
-        Sample one batch per gradient step, each as the buffer's ``sample(batch_size)`` would. Batches of independent
-        transitions are drawn together, as many as fit into ``MAX_SAMPLE_BYTES``. All others are drawn one by one.
-        """
-        buffer: ReplayBuffer = self.replay_buffer  # type: ignore[assignment]
-        at_once = 1
-        if draws_independently(buffer):
-            parts = getattr(self.observation_space, "spaces", {"": self.observation_space}).values()
-            batch_bytes = batch_size * sum(space.dtype.itemsize * max(1, math.prod(space.shape)) for space in parts)
-            at_once = max(1, MAX_SAMPLE_BYTES // batch_bytes)
-        for start in range(0, gradient_steps, at_once):
-            n = min(at_once, gradient_steps - start)
-            with record_function("sample"):
-                samples: Batch = buffer.sample(n * batch_size, env=self._vec_normalize_env)
-            yield from split(samples, n)
-
-    @property
-    def policy_is_due(self) -> bool:
-        """Whether this gradient step updates the actors and the targets too (TD3's delayed policy updates)."""
-        return self._n_updates % self.policy_delay == 0
-
-    def _update_learning_rates(self) -> None:
-        learners = self.policy.learners.items()
-        actor_names = self.policy.actor_names
-        self._update_learning_rate([learner.optimizer for name, learner in learners if name in actor_names])
-        qf_learning_rate = (self.qf_lr_schedule or self.lr_schedule)(self._current_progress_remaining)
-        for name, learner in learners:
-            if name not in actor_names:
-                update_learning_rate(learner.optimizer, qf_learning_rate)
 
     def update_critics(self, batch: Batch) -> th.Tensor:
         """One step of the critics, and of Q̂ that imitates them (§14.6); returns the critics' loss."""
