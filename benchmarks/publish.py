@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.results import Q_EVALUATIONS, Group, load
-from benchmarks.statistics import estimate, mean
+from benchmarks.statistics import MIN_SEEDS, estimate, mean
 from benchmarks.summary import Summary, order_of_methods, sentences, summarize
 from benchmarks.words import markdown, number, with_interval
 
@@ -44,15 +44,22 @@ def code(names: pd.Series) -> list[str]:
     return [f"`{name}`" for name in names]
 
 
-def breakthroughs() -> pd.DataFrame:
-    table = pd.read_csv(REPORTS / "breakthrough" / "breakthroughs.csv")
-    table = table[table.seeds >= 5]
+def breakthroughs(report: str) -> pd.DataFrame:
+    """
+    :param report: Folder of a report
+    :return: When the runs of methods with enough seeds break through, and what they earn
+    """
+    found = pd.read_csv(REPORTS / report / "breakthroughs.csv")
+    table = found[found.seeds >= MIN_SEEDS].merge(scores(REPORTS / report / "scores.csv"), on=["task", "method", "seeds"])
     return pd.DataFrame(
         {
             "method": code(table.method),
             "seeds": table.seeds,
             "broke through": table.broke_through,
             "median step": [f"{step:,.0f}" for step in table.median_step],
+            "stayed": table.stayed.map(number),
+            "last tenth of the evaluations": table.final,
+            "all evaluations": table.whole,
         }
     )
 
@@ -229,7 +236,7 @@ def evaluations() -> pd.DataFrame:
 
 TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "agents": agents,
-    "breakthroughs": breakthroughs,
+    "breakthroughs": lambda: breakthroughs("breakthrough"),
     "discrete": discrete,
     "evaluations": evaluations,
     "items": items,

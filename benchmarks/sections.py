@@ -212,12 +212,15 @@ class GroupReport:
             return
         self.write_table("breakthroughs", table)
         thresholds = "; ".join(f"{number(THRESHOLDS[task])} on {task}" for task in table.task.unique())
-        shown = self.labeled(table).assign(median_step=[f"{step:,.0f}" for step in table.median_step])
+        shown = self.labeled(table).assign(
+            median_step=[f"{step:,.0f}" for step in table.median_step], stayed=table.stayed.map(number)
+        )
         self.parts += [
             "### When a run breaks through",
             markdown(shown.rename(columns={"broke_through": "broke through", "median_step": "median step"})),
             f"*A run breaks through when it first evaluates above {thresholds}. Median step over {seeds_text(table.seeds)}, "
-            f"in {self.group.step_unit}; inf where fewer than half of the runs broke through.*",
+            f"in {self.group.step_unit}; inf where fewer than half of the runs broke through. Stayed: share of the later "
+            "evaluations that are above the threshold too.*",
         ]
 
     def aggregates(self) -> None:

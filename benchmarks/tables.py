@@ -58,18 +58,21 @@ def breakthroughs(evaluations: pd.DataFrame, methods: Sequence[str], thresholds:
     :param evaluations: One row per run and evaluation
     :param methods: The methods in the order of the table
     :param thresholds: Task → the return above which a run has broken through
-    :return: One row per task with a threshold and method: number of ``seeds``, how many ``broke_through``, and the
-        ``median_step`` of their first evaluation above the threshold; infinite if fewer than half did
+    :return: One row per task with a threshold and method: number of ``seeds``, how many ``broke_through``, the
+        ``median_step`` of their first evaluation above the threshold, infinite if fewer than half did; and ``stayed``: the
+        share of their evaluations from then on that are above it, as a mean of these runs
     """
     rows = []
     for task, threshold in thresholds.items():
         for method in methods:
-            runs = evaluations[(evaluations.task == task) & (evaluations.method == method)].groupby("seed")
-            first = [run.step[run.score > threshold].min() for _, run in runs]
+            runs = [run for _, run in evaluations[(evaluations.task == task) & (evaluations.method == method)].groupby("seed")]
+            first = [run.step[run.score > threshold].min() for run in runs]
             steps = np.nan_to_num(np.array(first, dtype=float), nan=np.inf)
             if len(steps):
                 row = {"task": task, "method": method, "seeds": len(steps)}
-                rows.append({**row, "broke_through": int(np.isfinite(steps).sum()), "median_step": np.median(steps)})
+                row |= {"broke_through": int(np.isfinite(steps).sum()), "median_step": np.median(steps)}
+                after = [run.score[run.step >= step] > threshold for run, step in zip(runs, steps, strict=True)]
+                rows.append({**row, "stayed": np.mean([above.mean() for above in after if len(above)] or np.nan)})
     return pd.DataFrame(rows)
 
 
