@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import pytest
+from gymnasium.error import DependencyNotInstalled
 
 from benchmarks import landscape_tasks, training
 from benchmarks.checks import check_runs
@@ -12,6 +13,7 @@ from benchmarks.suite import list_runs
 
 # Number of runs with the small budget and with the paper's
 N_RUNS = {
+    "common_tasks": (54, 90),
     "fig07a_fig08_baselines": (300, 600),
     "fig07b_fig22_ablations": (175, 350),
     "fig10_adroit": (60, 120),
@@ -54,7 +56,7 @@ def make(run):
     if settings["runner"] == "benchmarks.training:run":
         try:
             return training.make_model(small(run))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, DependencyNotInstalled) as error:
             pytest.skip(str(error))
     frozen = settings["runner"].endswith("frozen")
     return landscape_tasks.make_model(settings["env"], settings["algorithm"], settings["arguments"], 0, run.steps, frozen)[0]
