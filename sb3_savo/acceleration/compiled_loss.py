@@ -182,7 +182,12 @@ def compile_ahead_of_time(function: Callable[..., Any], args: tuple[Any, ...]) -
         of each output
     :raises RuntimeError: if it cannot be compiled
     """
-    options: dict[str, Any] = {"cpp.threads": th.get_num_threads(), "fallback_random": True}
+    # Precompiled headers, which inductor would use once, take longer than they save
+    options: dict[str, Any] = {
+        "cpp.threads": th.get_num_threads(),
+        "fallback_random": True,
+        "aot_inductor.precompile_headers": False,
+    }
     cache = PackageCache(packages_folder())
     with cache.work_folder() as folder:
         # The package's name is the first folder in it; see :func:`load`
