@@ -27,7 +27,7 @@ import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from benchmarks.timing import SHAPES, add_timing_arguments, compare_to, make_model, run_parts, time_interleaved
+from benchmarks.timing import SHAPES, add_timing_arguments, compare_to, make_model, run_parts, take_over, time_interleaved
 from sb3_savo import SAVO
 
 N_STEPS = 10  # gradient steps per timed call
@@ -80,6 +80,7 @@ def update(args: argparse.Namespace) -> pd.DataFrame:
                     label = f"SAVO {n_actors} {'compiled' if compile else 'eager'} {precision}"
                     settings[label] = {"n_actors": n_actors, "compile": compile, "precision": precision}
                     models[label] = make_model(SAVO, shapes, device=args.device, **settings[label])
+                    take_over(models[label])
 
         def train(model: Any, precision: str = "highest") -> None:
             with matmul_precision(precision):
@@ -154,6 +155,7 @@ def _time_learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ..
             for precision in ("highest", "medium") if gradient_steps > 0 else ("highest",):
                 settings = {"n_actors": n_actors, "compile": gradient_steps > 0, "precision": precision}
                 models[f"SAVO {n_actors} {precision}"] = make_model(SAVO, shapes, **kwargs, **settings)
+                take_over(models[f"SAVO {n_actors} {precision}"])
         times = time_interleaved({label: partial(learn, model) for label, model in models.items()}, args.repeats)
         table = compare_to("TD3", times, n_steps)
         tables.append(table.assign(n_envs=n, steps_per_second=1e3 * n / table.median_ms))
@@ -163,12 +165,13 @@ def _time_learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ..
 MEMORY_SCRIPT = """
 import numpy
 from stable_baselines3 import TD3
-from benchmarks.timing import SHAPES, make_model, process_memory
+from benchmarks.timing import SHAPES, make_model, process_memory, take_over
 from sb3_savo import SAVO
 model = make_model({algorithm}, SHAPES["Hopper"], **{kwargs})
 for array in vars(model.replay_buffer).values():
     if isinstance(array, numpy.ndarray):
         array.fill(0)
+take_over(model)
 model.train(gradient_steps=20, batch_size=256)
 print(process_memory("VmHWM"))
 """
@@ -198,7 +201,9 @@ def main() -> None:
     add_timing_arguments(parser, PARTS, "speed")
     parser.add_argument("--repeats", type=int, default=15, help="timed calls of each model")
     parser.add_argument("--actors", nargs="+", type=int, default=[1, 3, 5, 10], help="numbers of actors")
-    parser.add_argument("--device", default="cpu", help="where the networks are: cpu or cuda (but not for memory)")
+    parser.add_argument(
+        "--device", default="cpu", help="where the networks are: cpu or cuda (but not for memory)"
+    )
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     run_parts(PARTS, parser.parse_args())
 
