@@ -3,7 +3,7 @@ Everything that is here for speed alone. This module is the only door: nothing o
 
 :class:`CompiledLosses`
     The losses and their gradients, compiled ahead of time, while training goes on. An update takes 0.30 to 0.67 of the eager
-    time. Shown by ``python -m benchmarks.speed --parts update``; switched
+    time. Shown by ``python -m benchmarks.speed --parts update``, and how long they take by ``--parts compilation``; switched
     off by ``compile=False``; kept equal by ``tests/acceleration/test_compiled_loss.py``.
 :func:`numpy_policy`
     ``predict`` and data collection in NumPy, directly on torch's parameters: for three actors and one observation in a quarter
