@@ -13,7 +13,7 @@ from sb3_savo.acceleration import compile_process, compiled_losses
 from sb3_savo.acceleration.ahead_of_time import AheadOfTimeCompiler
 from tests.acceleration import stand_in
 from tests.acceleration.test_compile_process import HANGING, children_in, wait_until
-from tests.checkpoints.runs import interrupt_and_go_on
+from tests.checkpoints.runs import Interrupted, count_rollouts, interrupt_and_go_on, interrupted_at
 from tests.models import SMALL
 
 ENV_ID = "InvertedPendulumRestricted-v4"
@@ -97,6 +97,18 @@ def test_a_run_that_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
     (case,) = (case for case in all_cases() if case.name == "compiled")
     expected = learn(case, tmp_path / "whole", None)
     assert interrupt_and_go_on(case, tmp_path, monkeypatch, stops=(190, 350)) == expected
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_the_interrupted_model_itself_goes_on(tmp_path, monkeypatch):
+    """Its gradient steps count from the start of the run, whatever it has done since the checkpoint."""
+    expected = weights(make_model().learn(60))
+    count_rollouts(monkeypatch, 5)
+    model = make_model()
+    with interrupted_at(monkeypatch, 55), pytest.raises(Interrupted):
+        model.learn(60, checkpoints=tmp_path)
+    model.learn(60, checkpoints=tmp_path)
+    assert np.array_equal(weights(model), expected)
 
 
 @pytest.mark.usefixtures("quick_compiler")
