@@ -8,6 +8,7 @@ in torch, and compiled ahead of time for this number of observations.
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch as th
 from benchmarks.timing import SHAPES, compare_to, machine, make_model, time_interleaved
 from sb3_savo import SAVO
 from sb3_savo.acceleration import numpy_policy
-from sb3_savo.acceleration.compiled_loss import FunctionalLoss, compile_ahead_of_time, names_of_parameters
+from sb3_savo.acceleration.ahead_of_time import AheadOfTimeCompiler
+from sb3_savo.acceleration.compiled_loss import FunctionalLoss, names_of_parameters
 
 
 def compile_predict(policy: Any, obs: th.Tensor) -> Any:
@@ -34,7 +36,9 @@ def compile_predict(policy: Any, obs: th.Tensor) -> Any:
     def predict(tensors: dict[str, th.Tensor], obs: th.Tensor) -> th.Tensor:
         return th.func.functional_call(functional, tensors, (obs,), tie_weights=False)
 
-    graph, _ = compile_ahead_of_time(predict, (tensors, obs))
+    with closing(AheadOfTimeCompiler()) as compiler:
+        finish, _ = compiler.begin(predict, (tensors, obs))
+        graph = finish()
     own_tensors = list(tensors.values())
     return lambda obs: graph([*own_tensors, obs])[0]
 

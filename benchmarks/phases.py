@@ -16,7 +16,7 @@ import torch as th
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import SHAPES, machine, make_model
+from benchmarks.timing import SHAPES, machine, make_model, take_over
 from sb3_savo import SAVO
 
 PHASES = ("sample", "search", "gradient", "optimizer", "targets")
@@ -58,6 +58,7 @@ def main() -> None:
     settings = {"n_actors": args.n_actors, "precision": args.precision}
     n_flops = flops(make_model(SAVO, SHAPES[args.shapes], compile=False, **settings))
     model = make_model(SAVO, SHAPES[args.shapes], compile=args.compile, **settings)
+    take_over(model)
     model.train(gradient_steps=10, batch_size=256)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         model.train(gradient_steps=args.n_steps, batch_size=256)

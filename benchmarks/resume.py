@@ -112,6 +112,7 @@ def special_cases() -> Iterator[Case]:
     yield Case("action noise", "Pendulum-v1", n_envs=2, arguments={"action_noise": noise})
     yield Case("HER", "goals", arguments={"policy": "MultiInputPolicy", "replay_buffer_class": HerReplayBuffer})
     yield Case("the paper's surrogates", "Pendulum-v1", arguments={"surrogate": "approximate"})
+    # Compiled losses take over at step 252
     yield Case("compiled", "Pendulum-v1", arguments={"compile": True})
 
 

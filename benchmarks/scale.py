@@ -8,7 +8,8 @@ SAVO has the hyperparameters of ``hyperparams/savo.yml``, and its losses are com
 as many steps and updates with the critic's layers. The slice is ``--repeats`` cycles of collecting and learning, interleaved.
 
 ``collect_ms``: one transition. ``update_ms``: one gradient step. Both are medians, of the processor's time on one thread.
-``first_update_s``: the first gradient steps, in which losses are compiled or loaded from the user's folder of compiled code.
+``first_update_s``: the first gradient steps; of SAVO so many that compiled losses have taken over, which are compiled
+meanwhile or loaded from the user's folder of compiled code.
 ``hours``: the extrapolation to ``steps`` and ``updates``. It leaves out evaluations and the first gradient steps, and holds if
 later cycles take as long as these: a full replay buffer is slower to sample from. ``ratio``: hours, relative to SB3's.
 """
@@ -25,7 +26,7 @@ from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from benchmarks.suite import load_hyperparameters
-from benchmarks.timing import add_timing_arguments, medians, run_parts, time_interleaved
+from benchmarks.timing import add_timing_arguments, medians, run_parts, take_over, time_interleaved
 from benchmarks.training import constructor_arguments, make_env
 from sb3_savo import SAVO
 
@@ -50,6 +51,7 @@ def scale(args: argparse.Namespace) -> pd.DataFrame:
         for algorithm in (TASKS[task], SAVO):
             model = make_model(algorithm, task, n_envs, settings, args.compile)
             start = time.perf_counter()
+            take_over(model)
             learn(model)
             name = algorithm.__name__
             first[name] = time.perf_counter() - start

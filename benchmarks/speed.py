@@ -3,19 +3,24 @@ How fast does SAVO learn and act, relative to SB3's TD3? Ratios of medians and o
 
     python -m benchmarks.speed                    # all parts
     python -m benchmarks.speed --parts update --threads 2 --shapes Hopper --actors 3
+    python -m benchmarks.speed --parts compilation --actors 1 3
     python -m benchmarks.speed --device cuda --parts update acting collection training
 
 update: one gradient step of SAVO, of SB3's TD3, and of SBX's TD3 if it is installed, with the shapes of Hopper and of RecSim.
 SAVO runs eager and compiled, in either precision; ``torch_medium`` is float32 under
 ``torch.set_float32_matmul_precision("medium")``. acting: one call of ``predict``. collection: environment steps without
 learning. training: environment steps per second with one gradient step each. memory: peak memory of a process that trains.
+compilation: the first gradient steps, until compiled losses take over, with an empty folder of compiled code (cold) and again
+(warm).
 
 Every part is written to a CSV file of its own.
 """
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,7 +32,7 @@ import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from benchmarks.timing import SHAPES, add_timing_arguments, compare_to, make_model, run_parts, time_interleaved
+from benchmarks.timing import SHAPES, add_timing_arguments, compare_to, make_model, run_parts, take_over, time_interleaved
 from sb3_savo import SAVO
 
 N_STEPS = 10  # gradient steps per timed call
@@ -80,6 +85,7 @@ def update(args: argparse.Namespace) -> pd.DataFrame:
                     label = f"SAVO {n_actors} {'compiled' if compile else 'eager'} {precision}"
                     settings[label] = {"n_actors": n_actors, "compile": compile, "precision": precision}
                     models[label] = make_model(SAVO, shapes, device=args.device, **settings[label])
+                    take_over(models[label])
 
         def train(model: Any, precision: str = "highest") -> None:
             with matmul_precision(precision):
@@ -154,6 +160,7 @@ def _time_learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ..
             for precision in ("highest", "medium") if gradient_steps > 0 else ("highest",):
                 settings = {"n_actors": n_actors, "compile": gradient_steps > 0, "precision": precision}
                 models[f"SAVO {n_actors} {precision}"] = make_model(SAVO, shapes, **kwargs, **settings)
+                take_over(models[f"SAVO {n_actors} {precision}"])
         times = time_interleaved({label: partial(learn, model) for label, model in models.items()}, args.repeats)
         table = compare_to("TD3", times, n_steps)
         tables.append(table.assign(n_envs=n, steps_per_second=1e3 * n / table.median_ms))
@@ -163,12 +170,13 @@ def _time_learning(args: argparse.Namespace, n_steps: int, n_envs: tuple[int, ..
 MEMORY_SCRIPT = """
 import numpy
 from stable_baselines3 import TD3
-from benchmarks.timing import SHAPES, make_model, process_memory
+from benchmarks.timing import SHAPES, make_model, process_memory, take_over
 from sb3_savo import SAVO
 model = make_model({algorithm}, SHAPES["Hopper"], **{kwargs})
 for array in vars(model.replay_buffer).values():
     if isinstance(array, numpy.ndarray):
         array.fill(0)
+take_over(model)
 model.train(gradient_steps=20, batch_size=256)
 print(process_memory("VmHWM"))
 """
@@ -190,7 +198,60 @@ def memory(args: argparse.Namespace) -> pd.DataFrame:
     return table.assign(ratio=table.peak_MiB / table.peak_MiB[0])
 
 
-PARTS = {"update": update, "acting": acting, "collection": collection, "training": training, "memory": memory}
+COMPILATION_SCRIPT = """
+import time
+import torch
+from benchmarks.timing import SHAPES, make_model
+from sb3_savo import SAVO
+from sb3_savo.acceleration.compiled_losses import EAGER_STEPS
+torch.set_num_threads({threads})
+eager, compiled = (make_model(SAVO, SHAPES["Hopper"], n_actors={n_actors}, compile=compile) for compile in (False, True))
+times = [time.perf_counter()]
+for call in (
+    lambda: eager.train(gradient_steps=EAGER_STEPS, batch_size=256),
+    lambda: compiled.train(gradient_steps=EAGER_STEPS, batch_size=256),
+    lambda: compiled.train(gradient_steps=compiled.policy_delay, batch_size=256),
+):
+    call()
+    times.append(time.perf_counter())
+assert compiled.updater.is_compiled
+print(*times)
+"""
+
+
+def compilation(args: argparse.Namespace) -> pd.DataFrame:
+    """
+    :param args: The command line
+    :return: One row per number of actors and state of the folder of compiled code: ``takeover_s`` from the first gradient step
+        until compiled losses have taken over, of which ``waited_s`` is the wait at the end; ``eager_s`` of as many gradient
+        steps without compilation
+    """
+    rows = []
+    for n_actors in args.actors:
+        script = COMPILATION_SCRIPT.format(n_actors=n_actors, threads=args.threads)
+        with tempfile.TemporaryDirectory(prefix="compilation-") as folder:
+            for state in ("cold", "warm"):
+                result = subprocess.run(
+                    [sys.executable, "-W", "ignore", "-c", script],
+                    env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": folder},
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                start, eager, first, end = map(float, result.stdout.splitlines()[-1].split())
+                seconds = {"takeover_s": end - eager, "waited_s": end - first, "eager_s": eager - start}
+                rows.append({"what": f"SAVO {n_actors} {state}", **seconds})
+    return pd.DataFrame(rows)
+
+
+PARTS = {
+    "update": update,
+    "acting": acting,
+    "collection": collection,
+    "training": training,
+    "memory": memory,
+    "compilation": compilation,
+}
 
 
 def main() -> None:
@@ -198,7 +259,9 @@ def main() -> None:
     add_timing_arguments(parser, PARTS, "speed")
     parser.add_argument("--repeats", type=int, default=15, help="timed calls of each model")
     parser.add_argument("--actors", nargs="+", type=int, default=[1, 3, 5, 10], help="numbers of actors")
-    parser.add_argument("--device", default="cpu", help="where the networks are: cpu or cuda (but not for memory)")
+    parser.add_argument(
+        "--device", default="cpu", help="where the networks are: cpu or cuda (but not for memory and compilation)"
+    )
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     run_parts(PARTS, parser.parse_args())
 

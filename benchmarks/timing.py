@@ -23,6 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
+from sb3_savo.acceleration.compiled_losses import EAGER_STEPS
 
 
 @dataclasses.dataclass
@@ -88,6 +89,17 @@ def make_model(algorithm: Any, shapes: Shapes, n_envs: int = 1, **kwargs: Any) -
         options["device"] = "cpu"
     model = algorithm("MlpPolicy", env, **{**options, **kwargs})
     return model.learn(2_048, log_interval=None)
+
+
+def take_over(model: Any) -> None:
+    """
+    Do the first gradient steps, until compiled losses have taken over.
+
+    :param model: A model that has made no gradient step
+    """
+    if getattr(model, "compile", False) is True:
+        # Losses that are due in every few steps only are due in one of the last
+        model.train(gradient_steps=EAGER_STEPS + model.policy_delay, batch_size=model.batch_size)
 
 
 def time_interleaved(

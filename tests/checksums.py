@@ -23,6 +23,7 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMu
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_savo import SAVO, ActionEmbedding
+from sb3_savo.acceleration.compiled_losses import EAGER_STEPS
 from sb3_savo.baselines.search import SearchAlgorithm
 from tests.algorithms import ALGORITHMS
 
@@ -132,11 +133,13 @@ def digest(tensors: Iterable[th.Tensor]) -> str:
 def checksums(model: BaseAlgorithm) -> tuple[str, str]:
     """
     :param model: An untrained model
-    :return: Checksums of the policy's parameters after :data:`N_UPDATES` gradient steps, and of its predictions
+    :return: Checksums of the policy's parameters after :data:`N_UPDATES` gradient steps (if its losses are compiled, as many
+        more as precede the compiled ones), and of its predictions
     """
-    steps = QUICK["learning_starts"] + N_UPDATES * model.n_envs
+    n_updates = N_UPDATES + (EAGER_STEPS if getattr(model, "compile", False) is True else 0)
+    steps = QUICK["learning_starts"] + n_updates * model.n_envs
     model.learn(steps, log_interval=None)
-    assert model._n_updates >= N_UPDATES - model.n_envs, model._n_updates
+    assert model._n_updates >= n_updates - model.n_envs, model._n_updates
     model.observation_space.seed(1)
     seen = [model.observation_space.sample() for _ in range(8)]
     batch = {k: np.stack([s[k] for s in seen]) for k in seen[0]} if isinstance(seen[0], dict) else np.stack(seen)

@@ -265,7 +265,8 @@ def test_no_item_is_left_at_a_terminal_state(algorithm, convert):
 
 
 @pytest.mark.expensive
-def test_no_item_is_left_at_a_terminal_state_compiled(recwarn):
+def test_no_item_is_left_at_a_terminal_state_compiled(recwarn, monkeypatch):
+    monkeypatch.setattr("sb3_savo.acceleration.compiled_losses.EAGER_STEPS", 0)
     model = SAVO("MlpPolicy", Board(), compile=True, **SMALL).learn(80)
     assert model.updater.is_compiled
     assert not [warning for warning in recwarn if "compile" in str(warning.message)]

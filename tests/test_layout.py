@@ -95,9 +95,15 @@ def test_importing_loads_no_compiler():
 
 
 STUBS = """
-class CompiledLoss:
+class CompiledLosses:
     def __init__(self, *args):
+        pass
+
+    def find(self, *args):
         raise RuntimeError("a stub compiles nothing")
+
+    def stop(self):
+        pass
 
 has_bfloat16_hardware = lambda device: False
 has_numpy_twin = lambda method: method

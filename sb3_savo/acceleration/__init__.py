@@ -1,10 +1,10 @@
 """
 Everything that is here for speed alone. This module is the only door: nothing outside this folder imports anything else of it.
 
-:class:`CompiledLoss`
-    A loss and its gradient, compiled ahead of time. It gains an update in 0.30 to 0.67 of the eager time.
-    Shown by ``python -m benchmarks.speed --parts update``; switched off by ``compile=False``;
-    kept equal by ``tests/acceleration/test_compiled_loss.py``.
+:class:`CompiledLosses`
+    The losses and their gradients, compiled ahead of time, while training goes on. An update takes 0.30 to 0.67 of the eager
+    time. Shown by ``python -m benchmarks.speed --parts update``, and how long they take by ``--parts compilation``; switched
+    off by ``compile=False``; kept equal by ``tests/acceleration/test_compiled_loss.py``.
 :func:`numpy_policy`
     ``predict`` and data collection in NumPy, directly on torch's parameters: for three actors and one observation in a quarter
     of torch's time. In a discrete space torch still finds the items. Shown by ``python -m benchmarks.acting`` and
@@ -24,7 +24,7 @@ torch's private modules are imported when the first loss is compiled, not before
 
 from sb3_savo.acceleration.allocator import keep_freed_memory
 from sb3_savo.acceleration.bfloat16 import has_bfloat16_hardware
-from sb3_savo.acceleration.compiled_loss import CompiledLoss
+from sb3_savo.acceleration.compiled_losses import CompiledLosses
 from sb3_savo.acceleration.numpy_policy import has_numpy_twin, numpy_policy
 
-__all__ = ["CompiledLoss", "has_bfloat16_hardware", "has_numpy_twin", "keep_freed_memory", "numpy_policy"]
+__all__ = ["CompiledLosses", "has_bfloat16_hardware", "has_numpy_twin", "keep_freed_memory", "numpy_policy"]

@@ -18,41 +18,55 @@ from typing import Any
 COMPILER_SECONDS = 600.0
 
 
-def compile_package(graph: Path, package: Path, options: dict[str, Any]) -> None:
+class CompileProcess:
     """
-    Compile a graph in a process of its own, which leaves files in the folder of the package only. That process and the C++
-    compilers that it starts end with this function, and with this process.
+    Compile a graph in a process of its own, which begins at once. It leaves files in two folders only, and ends with this
+    process, as do the C++ compilers that it starts.
 
     :param graph: The file of an exported graph
     :param package: Where to write the compiled graph, in a folder that is the user's own
+    :param cache: A folder of the user's own that several such processes may share, for what inductor needs more than once
     :param options: Options of torch's inductor
-    :raises RuntimeError: if it cannot be compiled, or takes longer than ``COMPILER_SECONDS``
     """
-    folder = package.parent
-    command = [sys.executable, "-W", "ignore", __file__, str(os.getpid()), str(graph), str(package), json.dumps(options)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        # Inductor loads code from its cache, which by default is a folder that another user may have made
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "TMPDIR": str(folder),
-        # No pool of processes
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",
-    }
-    errors = folder / "errors.txt"
-    with errors.open("w") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        process.wait(COMPILER_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"the compiler did not end within {COMPILER_SECONDS:.0f} seconds") from None
-    finally:
-        kill_group(process)
-    if process.returncode != 0:
-        last_line = errors.read_text(errors="replace").strip().rpartition("\n")[2]
-        raise RuntimeError(last_line or f"the compiler ended with exit code {process.returncode}")
+
+    def __init__(self, graph: Path, package: Path, cache: Path, options: dict[str, Any]):
+        command = [sys.executable, "-W", "ignore", __file__, str(os.getpid()), str(graph), str(package), json.dumps(options)]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            # Inductor loads code from its cache, which by default is a folder that another user may have made
+            "TORCHINDUCTOR_CACHE_DIR": str(cache),
+            "TMPDIR": str(package.parent),
+            # No pool of processes
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
+        self.errors = package.parent / "errors.txt"
+        with self.errors.open("w") as output:
+            self.process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        """
+        Wait until the package is written.
+
+        :raises RuntimeError: if the graph cannot be compiled, or that takes longer than ``COMPILER_SECONDS`` from here on
+        """
+        try:
+            self.process.wait(COMPILER_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"the compiler did not end within {COMPILER_SECONDS:.0f} seconds") from None
+        finally:
+            kill_group(self.process)
+        if self.process.returncode != 0:
+            last_line = self.errors.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise RuntimeError(last_line or f"the compiler ended with exit code {self.process.returncode}")
+
+    def kill(self) -> None:
+        """Kill the process and its children, unless somebody has waited for their end."""
+        # A number of a process that was waited for may be another's by now
+        if self.process.returncode is None:
+            kill_group(self.process)
 
 
 def kill_group(leader: subprocess.Popen) -> None:

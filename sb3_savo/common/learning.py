@@ -30,7 +30,7 @@ from sb3_savo.common.updater import Precision, Updater
 
 SelfLearningAlgorithm = TypeVar("SelfLearningAlgorithm", bound="LearningAlgorithm")
 
-# Compilation takes about a minute, which pays from this number of gradient steps on
+# Compilation takes up to a minute, which pays from this number of gradient steps on
 MIN_STEPS_TO_COMPILE = 20_000
 
 
@@ -42,6 +42,8 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
     max_grad_norm: float | None
     qf_lr_schedule: FloatSchedule | None
     updater: Updater
+    # Gradient steps before this call of ``learn``. A run that goes on has those of its first call.
+    _n_updates_at_start: int = 0
     # The batches of the last call of :meth:`train`
     _open_batches: Generator[Batch] | None = None
 
@@ -54,10 +56,11 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         n_steps = self._gradient_steps_until(total_timesteps)
         is_compiled = self.compile is True or (self.compile == "auto" and n_steps >= MIN_STEPS_TO_COMPILE)
         # A new one compiles again, since settings may have changed since the last call of ``learn``
-        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, is_compiled)
+        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, is_compiled, self.verbose)
+        self._n_updates_at_start = self._n_updates
         self._report_precision()
         if is_compiled and self.verbose >= 1:
-            print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps): the first take a minute")
+            print(f"Compiling the losses (compile={self.compile!r}, {n_steps:.0f} gradient steps) while training goes on")
         return total_timesteps, callback
 
     @property
@@ -151,6 +154,7 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         finally:
             self._checkpointed_run = None
             self.close_progress_bars()
+            self.updater.stop_compiling()
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
 

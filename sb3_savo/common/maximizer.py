@@ -74,7 +74,8 @@ class MaximizerAlgorithm(TrainingAlgorithm):
     :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
         of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
     :param compile: Whether to compile the losses and their gradients by torch's inductor, in separate processes. This needs a
-        C++ compiler, and takes about a minute at the start of :meth:`learn` unless the result is found in the folder
+        C++ compiler. The first 100 gradient steps of :meth:`learn` are computed without compilation, and then the compiled
+        losses take over. The 101st step waits for them, up to a minute, unless the result is found in the folder
         ``~/.cache/sb3-savo/compiled`` (or in ``sb3_savo`` of ``TORCHINDUCTOR_CACHE_DIR``, if that is set). ``"auto"``
         compiles runs of 20,000 gradient steps or more. Compiled losses see the settings at the start of :meth:`learn`. A loss
         that cannot be compiled runs without compilation, with a warning.
@@ -258,7 +259,7 @@ class MaximizerAlgorithm(TrainingAlgorithm):
         self.candidate_noise = make_candidate_noise(
             self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
         )
-        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, is_compiled=self.compile is True)
+        self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, self.compile is True, self.verbose)
 
     def _create_aliases(self) -> None:
         for name in (*self.policy.learner_names, *self.policy.target_names):
@@ -397,6 +398,7 @@ class MaximizerAlgorithm(TrainingAlgorithm):
             "updater",
             "_action_masks",
             "_checkpointed_run",
+            "_n_updates_at_start",
             "_open_batches",
             "_plausible_range",
             "_progress_bars",

@@ -45,6 +45,7 @@ class TrainingAlgorithm(LearningAlgorithm):
                     if not self.policy.training:  # another thread has predicted meanwhile
                         self.policy.set_training_mode(True)
                     self._n_updates += 1
+                    self.updater.gradient_step = self._n_updates - self._n_updates_at_start
                     if self.policy.items is not None:
                         batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
                     yield batch

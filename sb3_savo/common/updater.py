@@ -9,7 +9,7 @@ import torch as th
 from stable_baselines3.common.utils import get_parameters_by_name, polyak_update
 from torch.autograd.profiler import record_function
 
-from sb3_savo.acceleration import CompiledLoss
+from sb3_savo.acceleration import CompiledLosses
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.networks.network import Network
 
@@ -25,6 +25,7 @@ class Updater:
     :param max_grad_norm: Largest gradient norm of every network; None for no limit
     :param uses_bfloat16: Whether the products of large layers are computed in bfloat16
     :param is_compiled: Whether the losses are compiled
+    :param verbose: 1 to print when compiled losses are waited for and take over
     """
 
     def __init__(
@@ -33,16 +34,20 @@ class Updater:
         max_grad_norm: float | None = None,
         uses_bfloat16: bool = False,
         is_compiled: bool = False,
+        verbose: int = 0,
     ):
         self.policy = policy
         self.max_grad_norm = max_grad_norm
         self.uses_bfloat16 = uses_bfloat16
         self.is_compiled = is_compiled
-        self.compiled_losses: dict[tuple[str, int], CompiledLoss] = {}
+        # The number of this gradient step in the call of ``learn``, from 1; only compilation asks for it
+        self.gradient_step = 1
         # The sum and the number of each metric's values
         self._sums: dict[str, tuple[th.Tensor, int]] = {}
         networks = {name: getattr(policy, name) for name in (*policy.learner_names, *policy.target_names)}
         self.networks: dict[str, Network] = {name: network for name, network in networks.items() if network is not None}
+        vectors = [network.parameter_vector for network in self.networks.values()]
+        self.compiled_losses = CompiledLosses(policy, vectors, max_grad_norm, verbose)
         # The optimizers of the networks that were checked
         self._checked: dict[str, th.optim.Optimizer] = {}
         # Running statistics, which the target networks copy
@@ -104,30 +109,29 @@ class Updater:
     def _compiled_gradient(
         self, name: str, loss_function: Any, args: tuple[Any, ...]
     ) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:
-        key = (name, len(args[0].rewards))
+        def reduced_loss(*args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+            return self._reduced_precision(loss_function, *args)
+
+        key, learner = (name, len(args[0].rewards)), self.networks[name].parameter_vector
         try:
-            if key not in self.compiled_losses:
-                self.compiled_losses[key] = self._compile(name, loss_function, args)
-            with record_function(f"{name}: loss and gradient"):
-                return self.compiled_losses[key](*args)
+            compiled = self.compiled_losses.find(key, learner, reduced_loss, args, self.gradient_step)
+            if compiled is not None:
+                with record_function(f"{name}: loss and gradient"):
+                    return compiled(*args)
         except Exception as error:
             self.is_compiled = False
+            self.stop_compiling()
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(
                 f"compile: {loss_function.__name__} cannot be compiled here, so training goes on without compilation: "
                 f"{type(error).__name__}: {reason}",
                 stacklevel=3,
             )
-            return self._eager_gradient(name, loss_function, args)
+        return self._eager_gradient(name, loss_function, args)
 
-    def _compile(self, name: str, loss_function: Any, args: tuple[Any, ...]) -> CompiledLoss:
-        vectors = [network.parameter_vector for network in self.networks.values()]
-        learner = self.networks[name].parameter_vector
-
-        def reduced_loss(*args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-            return self._reduced_precision(loss_function, *args)
-
-        return CompiledLoss(self.policy, vectors, learner, reduced_loss, self.max_grad_norm, args)
+    def stop_compiling(self) -> None:
+        """End the compilation of losses that have not taken over, with its processes and files."""
+        self.compiled_losses.stop()
 
     def _reduced_precision(self, loss_function: Any, *args: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """The loss, with the products of large layers in bfloat16 if ``uses_bfloat16`` says so."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sb3_savo.acceleration import compile_process
-from sb3_savo.acceleration.compile_process import compile_package
+from sb3_savo.acceleration.compile_process import CompileProcess
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
 
@@ -57,12 +57,26 @@ def script(tmp_path):
     return path
 
 
+def begin(folder):
+    """:return: A process that compiles a graph in a folder"""
+    return CompileProcess(folder / "graph.pt2", folder / "package.pt2", folder / "inductor", {})
+
+
 def test_a_time_limit(tmp_path, script, monkeypatch):
     monkeypatch.setattr(compile_process, "__file__", str(script))
     monkeypatch.setattr(compile_process, "COMPILER_SECONDS", 0.5)
     with pytest.raises(RuntimeError, match="the compiler did not end within 0 seconds"):
-        compile_package(tmp_path / "graph.pt2", tmp_path / "package.pt2", {})
+        begin(tmp_path).wait()
     assert not children_in(tmp_path)
+
+
+def test_the_end_of_a_process_that_nobody_waits_for(tmp_path, script, monkeypatch):
+    monkeypatch.setattr(compile_process, "__file__", str(script))
+    process = begin(tmp_path)
+    wait_until(lambda: len(children_in(tmp_path)) == 2)
+    process.kill()
+    assert not children_in(tmp_path)
+    process.kill()
 
 
 @pytest.mark.parametrize("text, message", [("import sys; sys.exit('last\\nwords')", "^words$"), ("exit(7)", "exit code 7")])
@@ -70,14 +84,15 @@ def test_failures(tmp_path, script, monkeypatch, text, message):
     script.write_text(text)
     monkeypatch.setattr(compile_process, "__file__", str(script))
     with pytest.raises(RuntimeError, match=message):
-        compile_package(tmp_path / "graph.pt2", tmp_path / "package.pt2", {})
+        begin(tmp_path).wait()
 
 
 def test_no_orphans(tmp_path, script):
     """The parent is killed: neither the process nor its compiler goes on."""
     code = (
         "import sys; from pathlib import Path; from sb3_savo.acceleration import compile_process as m; "
-        "m.__file__ = sys.argv[1]; folder = Path(sys.argv[2]); m.compile_package(folder / 'graph', folder / 'package', {})"
+        "m.__file__ = sys.argv[1]; folder = Path(sys.argv[2]); "
+        "m.CompileProcess(folder / 'graph', folder / 'package', folder / 'inductor', {}).wait()"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(script), str(tmp_path)]) as parent:
         wait_until(lambda: len(children_in(tmp_path)) == 2)
@@ -104,11 +119,12 @@ def test_no_orphans_of_a_whole_run(tmp_path):
     code = """
 from sb3_savo import SAVO
 from tests.models import SMALL
-SAVO("MlpPolicy", "InvertedDoublePendulumRestricted-v5", compile=True, n_actors=1, **SMALL).learn(50)
+# One loss is compiled, that of the critics
+SAVO("MlpPolicy", "InvertedDoublePendulumRestricted-v5", compile=True, n_actors=1, policy_delay=1000, **SMALL).learn(200)
 """
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=environment) as run:
         wait_until(lambda: (tmp_path / "hangs").exists())
-        (folder,) = (tmp_path / "cache" / "sb3_savo").glob("tmp*")
+        (folder,) = (tmp_path / "cache" / "sb3_savo").glob("tmp*/tmp*")
         assert len(children_in(folder)) >= 2
         run.kill()
     wait_until(lambda: not children_in(folder))

@@ -13,11 +13,17 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
 from sb3_savo import SAVO, SAVOSAC, ActionEmbedding
-from sb3_savo.acceleration import compiled_loss
+from sb3_savo.acceleration import ahead_of_time, compiled_losses
 from sb3_savo.common.learning import MIN_STEPS_TO_COMPILE
 from tests.models import SMALL, BatchNormExtractor
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
+
+
+@pytest.fixture(autouse=True)
+def _no_eager_steps(monkeypatch):
+    """Compiled losses take over at the first gradient step."""
+    monkeypatch.setattr(compiled_losses, "EAGER_STEPS", 0)
 
 
 class BranchingExtractor(BaseFeaturesExtractor):
@@ -116,7 +122,7 @@ def test_nearest_items_in_a_compiled_update(env):
         else {"surrogate": None, "q_smoothing": False}
     )
     eager, compiled = same_twice(lambda compile: SAVO("MlpPolicy", env(), compile=compile, **{**SMALL, **ITEMS, **kwargs}))
-    assert len(compiled.updater.compiled_losses) == (3 if env is ManyItems else 1)
+    assert len(compiled.updater.compiled_losses.losses) == (3 if env is ManyItems else 1)
     assert compiled.has_masks is (env is MaskedItems)
     assert_same(eager, compiled)
 
@@ -148,7 +154,7 @@ def test_no_compiler(tmp_path, monkeypatch):
     """It is noticed before anything is traced, and the warning says what to install."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
-    monkeypatch.setattr(compiled_loss, "trace", lambda *args: os._exit(3))
+    monkeypatch.setattr(ahead_of_time, "trace", lambda *args: os._exit(3))
     learns_without_compilation("the C\\+\\+ compiler .*none' was not found or does not run: install g\\+\\+")
     assert files(tmp_path) == []
 
@@ -175,21 +181,23 @@ def test_a_folder_of_others(tmp_path, monkeypatch):
 
 def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
     """
-    The compiler's process leaves nothing but its package, and a package that was tampered with is compiled again. A compiled
-    run is saved as any other, and goes on with or without compilation.
+    The compiler's process leaves nothing but its package, and a package that was tampered with is compiled again. The result
+    of a run does not depend on what was compiled before. A compiled run is saved as any other, and goes on with or without
+    compilation.
     """
+    monkeypatch.setattr(compiled_losses, "EAGER_STEPS", 4)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     processes = []
     monkeypatch.setattr(
-        compiled_loss,
-        "compile_package",
-        lambda *args, run=compiled_loss.compile_package: processes.append(0) or run(*args),
+        ahead_of_time,
+        "CompileProcess",
+        lambda *args, begin=ahead_of_time.CompileProcess: processes.append(0) or begin(*args),
     )
 
     def updated(compile):
         # (One loss is compiled, that of the critics.)
         model = SAVO("MlpPolicy", ENV_ID, compile=compile, n_actors=1, policy_delay=100, **SMALL).learn(50)
-        assert model.updater.is_compiled is compile and len(model.updater.compiled_losses) == int(compile)
+        assert model.updater.is_compiled is compile and len(model.updater.compiled_losses.losses) == int(compile)
         return model
 
     first = updated(compile=True)
@@ -204,7 +212,7 @@ def test_what_was_compiled_is_found_again(tmp_path, monkeypatch):
     first.save(tmp_path / "model")
     for compile in (True, False):
         loaded = SAVO.load(tmp_path / "model", env=first.env, custom_objects={"compile": compile})
-        assert not loaded.updater.compiled_losses and loaded.updater.is_compiled is compile
+        assert not loaded.updater.compiled_losses.losses and loaded.updater.is_compiled is compile
         saved, found = first.critic.optimizer.state_dict()["state"], loaded.critic.optimizer.state_dict()["state"]
         assert all(th.equal(found[0][key], value) for key, value in saved[0].items())
         obs = np.random.default_rng(0).normal(size=(5, *loaded.observation_space.shape)).astype(np.float32)

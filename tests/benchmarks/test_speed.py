@@ -1,6 +1,8 @@
 """The speed of learning and acting: the command writes the figures of every part."""
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -17,6 +19,24 @@ def test_command(monkeypatch, tmp_path, capsys):
         table = pd.read_csv(tmp_path / f"{part}-1.csv", comment="#")
         assert len(table) == n_rows and (table.median_ms > 0).all() and (table.ratio[table.what == "TD3"] == 1).all()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_compilation(monkeypatch, tmp_path):
+    """A second process finds what the first one has compiled, and the seconds are those of its lines."""
+    folders = []
+
+    def run(command, env, **kwargs):
+        folders.append(env["TORCHINDUCTOR_CACHE_DIR"])
+        return subprocess.CompletedProcess(command, 0, "a line of a library\n" + "1.0 3.0 8.0 18.0\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    arguments = ["--parts", "compilation", "--actors", "1", "3", "--folder", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["speed", *arguments])
+    speed.main()
+    assert folders[0] == folders[1] != folders[2] == folders[3] and not Path(folders[0]).exists()
+    table = pd.read_csv(tmp_path / "compilation-1.csv", comment="#")
+    assert table.what.tolist() == ["SAVO 1 cold", "SAVO 1 warm", "SAVO 3 cold", "SAVO 3 warm"]
+    assert (table.takeover_s == 15).all() and (table.waited_s == 10).all() and (table.eager_s == 2).all()
 
 
 def test_device(monkeypatch, tmp_path):

@@ -10,6 +10,8 @@ from stable_baselines3 import TD3
 from benchmarks import timing
 from benchmarks.suite import load_hyperparameters
 from sb3_savo import SAVO
+from sb3_savo.acceleration.ahead_of_time import AheadOfTimeCompiler
+from tests.acceleration import stand_in
 
 
 def test_compare_to():
@@ -38,6 +40,19 @@ def test_models_have_the_shapes(algorithm, name):
     assert model.observation_space.shape == (shapes.obs_dim,) and model.action_space.shape == (shapes.action_dim,)
     policy_kwargs = shapes.savo_policy_kwargs if algorithm is SAVO else {}
     assert model.policy_kwargs.items() >= {"net_arch": shapes.net_arch, **policy_kwargs}.items()
+
+
+def test_take_over(monkeypatch):
+    monkeypatch.setattr(AheadOfTimeCompiler, "begin", stand_in.begin)
+    shapes = timing.Shapes(2, 1, {"pi": [8], "qf": [8]}, {})
+    eager, compiled, td3 = (
+        timing.make_model(algorithm, shapes, batch_size=16, **kwargs)
+        for algorithm, kwargs in ((SAVO, {"compile": False}), (SAVO, {"compile": True, "policy_delay": 3}), (TD3, {}))
+    )
+    for model in (eager, compiled, td3):
+        timing.take_over(model)
+    assert eager._n_updates == td3._n_updates == 0
+    assert {name for name, _ in compiled.updater.compiled_losses.losses} == {"critic", "actor"}
 
 
 def test_shapes_of_recsim():

@@ -60,9 +60,10 @@ def test_environments_in_processes(case, tmp_path, monkeypatch):
 
 @pytest.mark.expensive
 def test_compiled_losses(tmp_path, monkeypatch):
+    """They take over at step 252, after the first break and before the second."""
     (case,) = (case for case in all_cases() if case.name == "compiled")
     expected = learn(case, tmp_path / "whole", None)
-    assert interrupt_and_go_on(case, tmp_path, monkeypatch, stops=(190,)) == expected
+    assert interrupt_and_go_on(case, tmp_path, monkeypatch, stops=(190, 350)) == expected
 
 
 def test_checkpoints_change_nothing(tmp_path):

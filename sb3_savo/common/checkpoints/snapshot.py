@@ -45,7 +45,7 @@ REMADE_ATTRIBUTES = (
     "_stats_window_size",
 )
 # Attributes that ``save`` leaves out, but that decide how a run goes on
-ADDED_ATTRIBUTES = ("action_noise", "candidate_noise", "_action_masks", "_plausible_range")
+ADDED_ATTRIBUTES = ("action_noise", "candidate_noise", "_action_masks", "_n_updates_at_start", "_plausible_range")
 # Arguments that may be others where a run goes on
 FREE_ARGUMENTS = ("env", "policy", "verbose", "tensorboard_log", "device", "_init_setup_model")
 # Packages in which computations may round differently from version to version
