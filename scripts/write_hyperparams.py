@@ -25,7 +25,7 @@ ITEMS = r"MiningExpedition|RecSim|LandscapeItems"
 
 
 # Arguments of what explores by noise
-EXPLORATION = ("exploration_noise", "exploration_noise_std", "exploration_noise_scale")
+EXPLORATION = ("exploration_noise", "exploration_noise_std", "exploration_noise_scale", "noise_per_candidate")
 
 
 class Method(NamedTuple):

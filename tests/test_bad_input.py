@@ -170,6 +170,7 @@ COMMON: list[tuple[str, Any, type[Exception], str]] = [
     ("selection_epsilon", 2.0, ValueError, "at most 1"),
     ("exploration_noise", "pink", ValueError, "'ou'"),
     ("exploration_noise_std", -1.0, ValueError, "at least 0"),
+    ("noise_per_candidate", "no", ValueError, "True or False"),
     ("exploration_noise_scale", (1.0, 0.0), ValueError, "three"),
     ("q_smoothing", "no", ValueError, "True or False"),
     ("nearest", "fast", ValueError, "'exact'"),

@@ -8,6 +8,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 from sb3_savo import SAVO
 from sb3_savo.common.exploration import make_candidate_noise, value_at
+from tests.algorithms import ALGORITHMS
 from tests.models import SMALL
 
 QUICK = {**SMALL, "learning_starts": 0, "buffer_size": 2_000}
@@ -74,6 +75,24 @@ def test_every_candidate_is_perturbed_and_clipped():
     assert noise[np.abs(proposals) < 0.1].std() == pytest.approx(0.3, rel=0.15)
     _, stored, proposals = collect(exploration_noise=None)
     np.testing.assert_allclose(stored, proposals, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ou", "gaussian"])
+def test_all_candidates_of_an_environment_may_share_the_noise(kind):
+    options = {"exploration_noise": kind, "exploration_noise_std": 0.05, "exploration_noise_scale": 1.0}
+    _, stored, proposals = collect(noise_per_candidate=False, **options)
+    noise = np.where(np.abs(stored) < 1, stored - proposals, np.nan)
+    assert noise.shape[2] > 1 and np.isfinite(noise).all(axis=2).any()
+    shared = noise[:, :, :1]
+    assert (np.isnan(noise - shared) | (np.abs(noise - shared) < 1e-6)).all()
+    assert not np.allclose(shared[:, 0], shared[:, 1], equal_nan=True), "environments have noise of their own"
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", "MiningExpedition-v0"])
+@pytest.mark.parametrize("algorithm", [algorithm for algorithm in ALGORITHMS if algorithm.explores_by_noise])
+def test_every_algorithm_explores_with_shared_noise(algorithm, env):
+    model = algorithm("MlpPolicy", env, noise_per_candidate=False, **SMALL).learn(60)
+    assert model.candidate_noise.shape == (1, 1, model.action_dim)
 
 
 def test_the_noise_scale_follows_the_schedule():

@@ -239,6 +239,7 @@ def test_hyperparameters(name):
 # What is the method's own, or of no use to it
 OWN_SETTINGS = {"n_actors", "k", "sample_std", "n_iterations", "n_samples", "n_elites", "n_starts", "n_ascent_steps"}
 OWN_SETTINGS |= {"entropy_coef", "n_points", "n_nearest", "summarizer", "exploration_noise_std", "exploration_noise_scale"}
+OWN_SETTINGS |= {"noise_per_candidate"}
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

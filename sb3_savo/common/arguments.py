@@ -69,6 +69,7 @@ class MaximizerArguments(OffPolicyArguments, total=False):
     target_noise_clip: float
     exploration_noise: ExplorationNoise
     exploration_noise_std: float | None
+    noise_per_candidate: bool
     exploration_noise_scale: StepSchedule
     q_smoothing: bool | None
     nearest: Nearest
@@ -112,6 +113,7 @@ ARGUMENT_CHECKS: dict[str, Check] = {
     "max_grad_norm": optional(partial(check_number, above=True)),
     "exploration_noise": partial(check_choice, choices=ExplorationNoise),
     "exploration_noise_std": optional(check_number),
+    "noise_per_candidate": check_flag,
     "exploration_noise_scale": check_step_schedule,
     "selection_epsilon": partial(check_step_schedule, high=1.0),
     "q_smoothing": optional(check_flag),

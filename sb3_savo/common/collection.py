@@ -290,7 +290,9 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         """
         actor = numpy_policy(self.policy) or self.policy
         obs, _ = actor.obs_to_tensor(self._last_obs)  # type: ignore[arg-type]
-        noise = sample_noise(self.candidate_noise, self.exploration_noise_scale, self.num_timesteps, self.device)
+        noise = sample_noise(
+            self.candidate_noise, self.n_candidates, self.exploration_noise_scale, self.num_timesteps, self.device
+        )
         candidates = actor.propose(obs, noise=noise, masks=masks)
         actions, items = self.policy.snap(candidates, masks)
         if self.n_candidates == 1:

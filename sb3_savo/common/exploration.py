@@ -48,7 +48,7 @@ class CandidateNoise(ABC):
     """
     An independent noise process for every environment and every candidate (paper, Algorithm 1: â_i = a_i + ε_i).
 
-    :param shape: (n_envs, n_candidates, action_dim)
+    :param shape: (n_envs, n_candidates, action_dim); n_candidates is 1 for noise that all candidates share
     :param sigma: Scale of the noise, in units of the action space scaled to [-1, 1]
     """
 
@@ -111,9 +111,12 @@ def make_candidate_noise(kind: ExplorationNoise, sigma: float | None, shape: tup
     return None
 
 
-def sample_noise(noise: CandidateNoise | None, scale: StepSchedule, num_timesteps: int, device: th.device) -> th.Tensor | None:
+def sample_noise(
+    noise: CandidateNoise | None, n_candidates: int, scale: StepSchedule, num_timesteps: int, device: th.device
+) -> th.Tensor | None:
     """
     :param noise: The noise, or None
+    :param n_candidates: Number of candidates, which may share the noise
     :param scale: Its multiplier
     :param num_timesteps: Environment steps so far
     :param device: Where to put the sample
@@ -121,7 +124,8 @@ def sample_noise(noise: CandidateNoise | None, scale: StepSchedule, num_timestep
     """
     if noise is None:
         return None
-    return th.as_tensor(noise() * value_at(scale, num_timesteps), dtype=th.float32, device=device)
+    sample = th.as_tensor(noise() * value_at(scale, num_timesteps), dtype=th.float32, device=device)
+    return sample.expand(-1, n_candidates, -1)
 
 
 def sample_bypass(epsilon: float, n_envs: int) -> np.ndarray:

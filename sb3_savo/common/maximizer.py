@@ -66,6 +66,9 @@ class MaximizerAlgorithm(TrainingAlgorithm):
         every episode), ``"gaussian"`` or None
     :param exploration_noise_std: Scale of that noise in units of the action space scaled to [-1, 1];
         None for the paper's 0.2 (``"ou"``) and 0.1 (``"gaussian"``)
+    :param noise_per_candidate: Whether every candidate has noise of its own, as in the paper. The choice takes the one whose
+        noise Q prefers, so a task that is costly until its goal is found is hardly explored. False gives all candidates of an
+        environment the same noise, so several actors explore as one does.
     :param exploration_noise_scale: Its multiplier: a number, or a line ``(initial value, final value, environment steps)``
     :param selection_epsilon: Probability of taking a random candidate, or in a discrete space a random item, instead of the
         best one while collecting: a number, or a line over environment steps
@@ -132,6 +135,7 @@ class MaximizerAlgorithm(TrainingAlgorithm):
         max_grad_norm: float | None = 1.0,
         exploration_noise: ExplorationNoise = "ou",
         exploration_noise_std: float | None = None,
+        noise_per_candidate: bool = True,
         exploration_noise_scale: StepSchedule = (1.0, 0.01, 500_000),
         selection_epsilon: StepSchedule = 0.0,
         q_smoothing: bool | None = None,
@@ -195,6 +199,7 @@ class MaximizerAlgorithm(TrainingAlgorithm):
         self.max_grad_norm = max_grad_norm
         self.exploration_noise = exploration_noise
         self.exploration_noise_std = exploration_noise_std
+        self.noise_per_candidate = noise_per_candidate
         self.exploration_noise_scale = exploration_noise_scale
         self.selection_epsilon = selection_epsilon
         self.q_smoothing = q_smoothing
@@ -256,9 +261,8 @@ class MaximizerAlgorithm(TrainingAlgorithm):
             print(f"Nearest items by an approximate index: its recall is {self.policy.items.recall:.3f}")
         self._convert_train_freq()
         self._create_aliases()
-        self.candidate_noise = make_candidate_noise(
-            self.exploration_noise, self.exploration_noise_std, (self.n_envs, self.n_candidates, self.action_dim)
-        )
+        shape = (self.n_envs, self.n_candidates if self.noise_per_candidate else 1, self.action_dim)
+        self.candidate_noise = make_candidate_noise(self.exploration_noise, self.exploration_noise_std, shape)
         self.updater = Updater(self.policy, self.max_grad_norm, self._uses_bfloat16, self.compile is True, self.verbose)
 
     def _create_aliases(self) -> None:
