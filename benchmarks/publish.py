@@ -24,7 +24,8 @@ from benchmarks.words import markdown, number, with_interval
 
 ROOT = Path(__file__).parent.parent
 REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
-FROZEN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
+MAIN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
+FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate", "savo_exact")
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -60,6 +61,23 @@ def breakthroughs(report: str) -> pd.DataFrame:
             "stayed": table.stayed.map(number),
             "last tenth of the evaluations": table.final,
             "all evaluations": table.whole,
+        }
+    )
+
+
+def common_tasks() -> pd.DataFrame:
+    """:return: What the finished runs on the RL Zoo's common tasks earn at their last evaluation"""
+    (group,) = load("common_tasks", "small", None)
+    last = group.evaluations.sort_values("step").groupby(["task", "method", "seed"]).tail(1)
+    table = last.groupby(["task", "method"]).agg(steps=("step", "max"), seeds=("seed", "nunique"), score=("score", "mean"))
+    table = table.reset_index()
+    return pd.DataFrame(
+        {
+            "task": code(table.task),
+            "method": code(table.method),
+            "steps": table.steps.map("{:,.0f}".format),
+            "seeds": table.seeds,
+            "return": table.score.map(number),
         }
     )
 
@@ -113,14 +131,15 @@ def study_best_others() -> pd.DataFrame:
     return pd.DataFrame({"task": tasks, "best of the others": code(table.other), **columns, "verdict": table.verdict})
 
 
-def study_frozen(tasks: Sequence[str] = ()) -> pd.DataFrame:
+def study_frozen(tasks: Sequence[str] = (), methods: Sequence[str] = FROZEN_METHODS) -> pd.DataFrame:
     """
     :param tasks: Tasks to show; all if there are none
+    :param methods: Methods to show
     :return: One row per method, one column per task: the mean over the landscapes that all these methods have finished, whose
         number is in brackets, and from five landscapes on its interval
     """
     final = frozen_group().evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
-    final = final[list(FROZEN_METHODS)].dropna()
+    final = final[list(methods)].dropna()
     columns = {}
     for task, found in final.groupby("task"):
         name = str(task).removesuffix("-frozen")
@@ -237,6 +256,7 @@ def evaluations() -> pd.DataFrame:
 TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "agents": agents,
     "breakthroughs": lambda: breakthroughs("breakthrough"),
+    "common_tasks": common_tasks,
     "discrete": discrete,
     "evaluations": evaluations,
     "items": items,
@@ -247,7 +267,8 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "study_best_others": study_best_others,
     "study_frozen": study_frozen,
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
-    "study_main": lambda: study_frozen(("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
+    "study_pendulum": lambda: breakthroughs("study_c"),
+    "study_main": lambda: study_frozen(("Items", "Peaks2D", "Peaks8D", "Rastrigin"), MAIN_METHODS),
     "speed_update": speed_update,
 }
 
