@@ -30,7 +30,8 @@ from sb3_savo.envs.recsim import RecSimVecEnv
 # By name, an algorithm of the package, or SB3's
 CONSTRUCTORS: dict[str, type[OffPolicyAlgorithm]] = {**ALGORITHMS, "td3": TD3, "sac": SAC}
 # Hyperparameters of the tasks that some algorithms do without: those of the chain of actors, and of the noise
-OPTIONAL = ("n_actors", "summarizer", "exploration_noise_scale", "selection_epsilon")
+OPTIONAL = ("n_actors", "summarizer", "noise_per_candidate", "selection_epsilon")
+OPTIONAL += ("exploration_noise_std", "exploration_noise_scale")
 MAX_EVALUATION_ENVS = 20
 
 
@@ -114,7 +115,7 @@ def savo_noise(arguments: dict[str, Any], env: VecEnv) -> ActionNoise:
     """
     assert env.action_space.shape is not None
     scale = arguments.get("exploration_noise_scale", (1.0, 0.01, 500_000))
-    return ScheduledNoise(env.action_space.shape, env.num_envs, scale)
+    return ScheduledNoise(env.action_space.shape, env.num_envs, scale, arguments.get("exploration_noise_std", 0.2))
 
 
 class ScheduledNoise(VectorizedActionNoise):
@@ -124,10 +125,11 @@ class ScheduledNoise(VectorizedActionNoise):
     :param shape: Shape of the actions
     :param n_envs: Number of environments
     :param scale: The multiplier: a number, or (initial value, final value, environment steps)
+    :param std: Scale of the process itself
     """
 
-    def __init__(self, shape: tuple[int, ...], n_envs: int, scale: StepSchedule):
-        noise: ActionNoise = OrnsteinUhlenbeckActionNoise(np.zeros(shape), 0.2 * np.ones(shape), theta=0.15, dt=1.0)
+    def __init__(self, shape: tuple[int, ...], n_envs: int, scale: StepSchedule, std: float = 0.2):
+        noise: ActionNoise = OrnsteinUhlenbeckActionNoise(np.zeros(shape), std * np.ones(shape), theta=0.15, dt=1.0)
         super().__init__(noise, n_envs)
         self.scale = scale
         self.n_steps = 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from importlib.util import find_spec
 
 import pytest
 from gymnasium.error import DependencyNotInstalled
@@ -40,6 +41,7 @@ N_RUNS = {
     "study_h": (480, 640),
     "table1_compute": (25, 50),
 }
+NEED_BOX2D = ("LunarLanderContinuous-v3", "BipedalWalker-v3")
 # What Table 3 says of the steps of a run
 PAPER_STEPS = {"HopperRestricted-v4": 3_000_000, "AdroitHandDoor-v1": 3_000_000, "MiningExpedition-v0": 10_000_000}
 
@@ -85,7 +87,10 @@ def test_every_suite_is_here():
 def test_every_setting_passes_the_checks():
     for suite in N_RUNS:
         for budget in BUDGETS:
-            check_runs(list_runs(suite, budget))
+            runs = list_runs(suite, budget)
+            if find_spec("Box2D") is None:
+                runs = [run for run in runs if run.task not in NEED_BOX2D]
+            check_runs(runs)
 
 
 @pytest.mark.parametrize("task", PAPER_STEPS)
