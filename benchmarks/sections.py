@@ -369,17 +369,18 @@ class GroupReport:
         order = [self.label(method) for method in curves.method.unique()]
         n_tasks = self.group.evaluations.task.nunique()
         where = f"mean of {plural(n_tasks, 'task')}, {seeds_text(curves.seeds)} each"
-        caption = (
-            f"What each candidate alone is worth, {where}. Vertical: its value, share of the optimum. Horizontal: "
-            f"{self.group.step_unit}. Dashed: the candidate that the critic picks in each state. Candidate 0 is the first "
-            "actor's. Bands: pointwise 95 % intervals."
-        )
         self.parts += [
             "### The candidates",
             markdown(table.loc[order].fillna("").reset_index()),
             f"*At the last evaluation, share of the optimum, {where}.*",
         ]
-        figures.draw_candidates(curves, self.style, self.group.step_unit, self.add_figure("candidates", caption))
+        if self.has_curves():
+            caption = (
+                f"What each candidate alone is worth, {where}. Vertical: its value, share of the optimum. Horizontal: "
+                f"{self.group.step_unit}. Dashed: the candidate that the critic picks in each state. Candidate 0 is the first "
+                "actor's. Bands: pointwise 95 % intervals."
+            )
+            figures.draw_candidates(curves, self.style, self.group.step_unit, self.add_figure("candidates", caption))
 
     def compute(self) -> None:
         """Score against compute, by wall time and by updates as far as they were recorded."""

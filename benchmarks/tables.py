@@ -66,13 +66,12 @@ def breakthroughs(evaluations: pd.DataFrame, methods: Sequence[str], thresholds:
     for task, threshold in thresholds.items():
         for method in methods:
             runs = [run for _, run in evaluations[(evaluations.task == task) & (evaluations.method == method)].groupby("seed")]
-            first = [run.step[run.score > threshold].min() for run in runs]
-            steps = np.nan_to_num(np.array(first, dtype=float), nan=np.inf)
-            if len(steps):
-                row = {"task": task, "method": method, "seeds": len(steps)}
-                row |= {"broke_through": int(np.isfinite(steps).sum()), "median_step": np.median(steps)}
-                after = [run.score[run.step >= step] > threshold for run, step in zip(runs, steps, strict=True)]
-                rows.append({**row, "stayed": np.mean([above.mean() for above in after if len(above)] or np.nan)})
+            # NaN for a run that did not break through
+            first = pd.Series([run.step[run.score > threshold].min() for run in runs], dtype=float)
+            above = [(run.score[run.step >= step] > threshold).mean() for run, step in zip(runs, first, strict=True)]
+            if runs:
+                row = {"task": task, "method": method, "seeds": len(runs), "broke_through": int(first.notna().sum())}
+                rows.append({**row, "median_step": first.fillna(np.inf).median(), "stayed": pd.Series(above).mean()})
     return pd.DataFrame(rows)
 
 
@@ -194,11 +193,11 @@ def compare_scores(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, object
 
 def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str], column: str = "score") -> pd.DataFrame:
     """
-    :param evaluations: One row per run and evaluation, with ``q_evaluations``; all runs were evaluated at equal steps
+    :param evaluations: One row per run and evaluation; all runs were evaluated at equal steps
     :param methods: Methods with enough seeds on every task
     :param column: What to average
     :return: One row per method and ``step``: mean of the column over all tasks with bounds, as ``mean``, ``low``, ``high``, of
-        the seeds that finished every task, and the mean number of ``q_evaluations`` until then
+        the seeds that finished every task, and, where they are known, the mean number of ``q_evaluations`` until then
     """
     n_tasks = evaluations.task.nunique()
     rows = []
@@ -207,9 +206,10 @@ def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str], column: str =
             scores = now.pivot(index="seed", columns="task", values=column).dropna()
             if scores.shape[1] == n_tasks:
                 value, low, high = statistics.estimate(scores.to_numpy(), statistics.mean)
-                q_evaluations = now.groupby("task").q_evaluations.mean().mean(skipna=False)
-                rows.append({"method": method, "step": step, "q_evaluations": q_evaluations})
-                rows[-1] |= {"seeds": len(scores), "mean": value, "low": low, "high": high}
+                row = {"method": method, "step": step}
+                if "q_evaluations" in now:
+                    row["q_evaluations"] = now.groupby("task").q_evaluations.mean().mean(skipna=False)
+                rows.append({**row, "seeds": len(scores), "mean": value, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 

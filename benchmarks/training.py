@@ -30,8 +30,14 @@ from sb3_savo.envs.recsim import RecSimVecEnv
 # By name, an algorithm of the package, or SB3's
 CONSTRUCTORS: dict[str, type[OffPolicyAlgorithm]] = {**ALGORITHMS, "td3": TD3, "sac": SAC}
 # Hyperparameters of the tasks that some algorithms do without: those of the chain of actors, and of the noise
-OPTIONAL = ("n_actors", "summarizer", "noise_per_candidate", "selection_epsilon")
-OPTIONAL += ("exploration_noise_std", "exploration_noise_scale")
+OPTIONAL = (
+    "n_actors",
+    "summarizer",
+    "exploration_noise_std",
+    "exploration_noise_scale",
+    "noise_per_candidate",
+    "selection_epsilon",
+)
 MAX_EVALUATION_ENVS = 20
 
 
@@ -128,7 +134,7 @@ class ScheduledNoise(VectorizedActionNoise):
     :param std: Scale of the process itself
     """
 
-    def __init__(self, shape: tuple[int, ...], n_envs: int, scale: StepSchedule, std: float = 0.2):
+    def __init__(self, shape: tuple[int, ...], n_envs: int, scale: StepSchedule, std: float):
         noise: ActionNoise = OrnsteinUhlenbeckActionNoise(np.zeros(shape), std * np.ones(shape), theta=0.15, dt=1.0)
         super().__init__(noise, n_envs)
         self.scale = scale

@@ -102,3 +102,6 @@ def test_candidate_curves_by_hand():
     means = found.pivot(index="step", columns="shown", values="mean")
     assert means.to_dict("list") == {"candidate_0": [1, 2], "candidate_1": [5, 5], "score": [5, 5]}
     assert tables.candidate_curves(evaluations.drop(columns="candidate_1"), ["three"]).empty
+    # Runs from before the suites have no counts of Q's evaluations
+    uncounted = tables.candidate_curves(evaluations.drop(columns="q_evaluations"), ["three", "one"])
+    pd.testing.assert_frame_equal(uncounted, found.drop(columns="q_evaluations"))

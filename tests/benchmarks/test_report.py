@@ -169,6 +169,14 @@ def test_results_from_before_the_suites(suite_name, groups, n_runs):
     assert all(len(group.expected) == len(group.missing) + n_runs for group in loaded)
 
 
+@pytest.mark.parametrize("suite_name", results.OLD_SUITES)
+def test_reports_on_results_from_before_the_suites(suite_name, tmp_path):
+    if not (results.RESULTS / suite_name).exists():
+        pytest.skip("no stored results")
+    main([suite_name, "-o", str(tmp_path)])
+    assert (tmp_path / "report.md").read_text().startswith("# ")
+
+
 def test_landscapes_from_before_the_suites(tmp_path):
     for kind, name, updates in [
         ("frozen", "Items-td3-0", 2500),
