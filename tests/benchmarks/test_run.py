@@ -149,8 +149,14 @@ def test_no_run_outlives_its_supervisor(tmp_path, number):
     "n_runs, n_kills", [(12, 6), pytest.param(60, 25, marks=pytest.mark.expensive)], ids=["12 runs", "60 runs"]
 )
 def test_chaos(tmp_path, n_runs, n_kills):
-    """Runs and supervisor are killed at random, and the command is given again: every run ends exactly once."""
-    suite = toy.write_suite(tmp_path, seeds=n_runs)
+    """
+    Runs and supervisor are killed at random, and the command is given again: every run ends exactly once.
+    The last run waits for the last kill, so that no machine is too fast or too slow for all kills to happen.
+    """
+    suite = toy.write_suite(tmp_path, seeds=n_runs, held=[n_runs - 1])
+    hold = tmp_path / "runs" / toy.HOLD
+    hold.parent.mkdir()
+    hold.touch()
     rng = random.Random(n_runs)
     supervisor, ended, n_supervisors_killed = start(suite), {}, 0
     code = None
@@ -159,6 +165,8 @@ def test_chaos(tmp_path, n_runs, n_kills):
         running = toy.processes_of(tmp_path)
         if n_kills > 0 and running:
             n_kills -= 1
+            if n_kills == 0:
+                hold.unlink()
             if n_supervisors_killed == 0 or rng.random() < 0.2:
                 n_supervisors_killed += 1
                 supervisor.kill()

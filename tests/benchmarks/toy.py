@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 STARTS, ALONE, NOT_ALONE = "starts.txt", "running.txt", "not-alone.txt"
+# While this file is in the results folder, the runs that the suite holds do not end
+HOLD = "hold.txt"
 
 
 def run(run, recorder):
@@ -19,6 +21,8 @@ def run(run, recorder):
     for step in range(1, run.steps + 1):
         time.sleep(arguments["seconds"] / run.steps)
         recorder.add(step, step, float(step))
+    while run.seed in arguments.get("held", []) and (folder.parents[3] / HOLD).exists():
+        time.sleep(0.02)
     if run.seed in arguments.get("broken", []):
         raise RuntimeError("the toy is broken")
     (folder / ALONE).unlink()
