@@ -37,8 +37,7 @@ def compile_predict(policy: Any, obs: th.Tensor) -> Any:
         return th.func.functional_call(functional, tensors, (obs,), tie_weights=False)
 
     with closing(AheadOfTimeCompiler()) as compiler:
-        finish, _ = compiler.begin(predict, (tensors, obs))
-        graph = finish()
+        graph, _ = compiler.begin(predict, (tensors, obs)).finish()
     own_tensors = list(tensors.values())
     return lambda obs: graph([*own_tensors, obs])[0]
 
