@@ -1,7 +1,7 @@
 """
 A machine whose actions work only in some places: ``python examples/valid_set.py [STEPS]``.
 
-Draws the valid set to valid.png, if matplotlib is installed (``pip install 'sb3-savo[plots]'``).
+Draws the valid set to valid.png, which needs matplotlib (``pip install 'sb3-savo[plots]'``).
 """
 
 import sys
