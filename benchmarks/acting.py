@@ -37,7 +37,8 @@ def compile_predict(policy: Any, obs: th.Tensor) -> Any:
         return th.func.functional_call(functional, tensors, (obs,), tie_weights=False)
 
     with closing(AheadOfTimeCompiler()) as compiler:
-        graph, _ = compiler.begin(predict, (tensors, obs)).finish()
+        finish, _ = compiler.begin(predict, (tensors, obs))
+        graph = finish()
     own_tensors = list(tensors.values())
     return lambda obs: graph([*own_tensors, obs])[0]
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch as th
 
 from sb3_savo.acceleration.compile_process import CompileProcess
-from sb3_savo.acceleration.fork import Fork
+from sb3_savo.acceleration.fork import run_in_fork
 from sb3_savo.acceleration.graph import Graph, tensors_in, trace
 from sb3_savo.acceleration.package_cache import PackageCache, packages_folder
 
@@ -28,8 +28,8 @@ LOADING = threading.Lock()
 
 class AheadOfTimeCompiler:
     """
-    Traces and compiles several functions side by side, each in processes of its own, so that the compiler's memory is freed
-    when they end. The processes and their files end with :meth:`close`, and with this object.
+    Compiles several functions side by side, each in processes of its own, so that the compiler's memory is freed when they
+    end. The processes and their files end with :meth:`close`, and with this object.
 
     :raises RuntimeError: if other users can write to the folder of compiled code, or it cannot be made
     """
@@ -47,83 +47,37 @@ class AheadOfTimeCompiler:
             self._processes = stack.enter_context(ExitStack())
             self._close = weakref.finalize(self, stack.pop_all().close)
 
-    def begin(self, function: Callable[..., Any], args: tuple[Any, ...]) -> "AheadOfTimeCompilation":
+    def begin(self, function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[[], Graph], Any]:
         """
+        Trace a function, and begin to compile it unless it was compiled before.
+
         :param function: As for :func:`~sb3_savo.acceleration.graph.trace`
         :param args: Example arguments
-        :return: Its compilation, which has begun
-        :raises RuntimeError: if this process cannot fork
+        :return: A function that waits for the compiler and returns the compiled function; and, in the structure of the
+            original result, the index of each output
+        :raises RuntimeError: if it cannot be compiled; also where the returned function waits
         """
-        return AheadOfTimeCompilation(function, args, self.options, self.cache, self.folder, self._processes)
+        # The package's name is the first folder in it; see :func:`load`
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        graph, package = folder / "graph.pt2", folder / f"{ARCHIVE}.pt2"
+        key, indices = run_in_fork(partial(export, function, args, self.options, self.cache, graph, package))
+        if package.exists():
+            return partial(load, package), indices
+        # All processes share inductor's cache, where the first one leaves what it finds out about the processor
+        process = CompileProcess(graph, package, self.folder / "inductor", self.options)
+        self._processes.callback(process.kill)
+        cache = self.cache
+
+        def finish() -> Graph:
+            process.wait()
+            cache.store(key, package)
+            return load(package)
+
+        return finish, indices
 
     def close(self) -> None:
         """End the processes that still compile, and remove all files but those that were kept."""
         self._close()
-
-
-class AheadOfTimeCompilation:
-    """
-    The compilation of one function. It is traced in a fork, as it is when this object is made, and compiled in a process of
-    its own, unless it was compiled before.
-
-    :param function: As for :func:`~sb3_savo.acceleration.graph.trace`
-    :param args: Example arguments
-    :param options: Options of the compiler
-    :param cache: Compiled graphs
-    :param folder: Work folder of all compilations
-    :param processes: Ends the processes that still trace or compile when it is closed
-    :raises RuntimeError: if this process cannot fork
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        options: dict[str, Any],
-        cache: PackageCache,
-        folder: Path,
-        processes: ExitStack,
-    ):
-        self.options = options
-        self.cache = cache
-        self._processes = processes
-        # All processes share inductor's cache, where the first one leaves what it finds out about the processor
-        self.inductor_folder = folder / "inductor"
-        own_folder = Path(tempfile.mkdtemp(dir=folder))
-        # The package's name is the first folder in it; see :func:`load`
-        self.graph, self.package = own_folder / "graph.pt2", own_folder / f"{ARCHIVE}.pt2"
-        self._tracing = Fork(partial(export, function, args, options, cache, self.graph, self.package), processes)
-        # The graph's key in the cache, and the indices of its outputs
-        self._traced: tuple[str, Any] | None = None
-        self._process: CompileProcess | None = None
-
-    def proceed(self, wait: bool = False) -> None:
-        """
-        Begin to compile the function if it is traced.
-
-        :param wait: Whether to wait until it is traced
-        :raises RuntimeError: if it cannot be traced
-        """
-        if self._traced is None and (wait or self._tracing.is_done()):
-            self._traced = self._tracing.result()
-            if not self.package.exists():
-                self._process = CompileProcess(self.graph, self.package, self.inductor_folder, self.options)
-                self._processes.callback(self._process.kill)
-
-    def finish(self) -> tuple[Graph, Any]:
-        """
-        Wait for the compiler.
-
-        :return: The compiled function; and, in the structure of the original result, the index of each output
-        :raises RuntimeError: if it cannot be compiled
-        """
-        self.proceed(wait=True)
-        assert self._traced is not None
-        key, indices = self._traced
-        if self._process is not None:
-            self._process.wait()
-            self.cache.store(key, self.package)
-        return load(self.package), indices
 
 
 def load(package: Path) -> Graph:

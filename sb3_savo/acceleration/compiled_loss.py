@@ -1,7 +1,7 @@
 """A loss and its gradient as one pure function of parameters and batch, compiled."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -12,24 +12,9 @@ from sb3_savo.networks.parameter_vector import ParameterVector
 
 # A loss and what to log, of one batch or more
 Loss = Callable[..., tuple[th.Tensor, dict[str, th.Tensor]]]
-
-
-class Compilation(Protocol):
-    """The compilation of a function, which has begun."""
-
-    def proceed(self, wait: bool = False) -> None:
-        """
-        Begin what comes after tracing, if the function is traced.
-
-        :param wait: Whether to wait until it is traced
-        """
-
-    def finish(self) -> tuple[Graph, Any]:
-        """:return: The compiled function; and, in the structure of the original result, the index of each output"""
-
-
-# Begins to compile a function with example arguments
-Begin = Callable[[Callable[..., Any], tuple[Any, ...]], Compilation]
+# Begins to compile a function with example arguments. Returns a function that waits for the end and returns the compiled
+# function; and, in the structure of the original result, the index of each output
+Begin = Callable[[Callable[..., Any], tuple[Any, ...]], tuple[Callable[[], Graph], Any]]
 
 
 class FunctionalLoss(nn.Module):
@@ -113,7 +98,7 @@ class CompiledLoss:
             return loss.detach(), {name: value.detach() for name, value in metrics.items()}, gradient
 
         self.own_tensors = [*values, *others.values()]
-        self.compilation = begin(loss_and_gradient, (values, others, args))
+        self._finish, (self.loss, self.metrics, self.gradient) = begin(loss_and_gradient, (values, others, args))
         self.graph: Graph | None = None
 
     def finish(self) -> None:
@@ -122,7 +107,7 @@ class CompiledLoss:
 
         :raises RuntimeError: if it cannot be compiled
         """
-        self.graph, (self.loss, self.metrics, self.gradient) = self.compilation.finish()
+        self.graph = self._finish()
 
     @th.no_grad()
     def __call__(self, *args: Any) -> tuple[th.Tensor, dict[str, th.Tensor], th.Tensor]:

@@ -6,8 +6,8 @@ from typing import Any
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_savo.acceleration.ahead_of_time import AheadOfTimeCompiler
-from sb3_savo.acceleration.compiled_loss import Begin, CompiledLoss, Loss
-from sb3_savo.acceleration.just_in_time import JustInTimeCompilation
+from sb3_savo.acceleration.compiled_loss import CompiledLoss, Loss
+from sb3_savo.acceleration.just_in_time import compile_just_in_time
 from sb3_savo.networks.parameter_vector import ParameterVector
 
 # Gradient steps of a call of ``learn`` that are computed without compilation, while compilers work. It is a number and not a
@@ -52,8 +52,6 @@ class CompiledLosses:
         if key not in self.losses and key not in self._unfinished:
             self._begin(key, learner, loss_function, args)
         if gradient_step <= EAGER_STEPS:
-            for loss in self._unfinished.values():
-                loss.compilation.proceed()
             return None
         if self._unfinished:
             self._finish(gradient_step)
@@ -62,7 +60,7 @@ class CompiledLosses:
     def _begin(self, key: tuple[str, int], learner: ParameterVector, loss_function: Loss, args: tuple[Any, ...]) -> None:
         if not self._unfinished:
             self._began = time.perf_counter()
-        begin: Begin = JustInTimeCompilation
+        begin = compile_just_in_time
         if self.policy.device.type == "cpu":
             self._compiler = self._compiler or AheadOfTimeCompiler()
             begin = self._compiler.begin
@@ -72,8 +70,6 @@ class CompiledLosses:
         if self.verbose >= 1:
             names = ", ".join(name for name, _ in self._unfinished)
             print(f"Gradient step {gradient_step} waits for the compiled losses ({names})", flush=True)
-        for loss in self._unfinished.values():
-            loss.compilation.proceed(wait=True)
         for loss in self._unfinished.values():
             loss.finish()
         self.losses |= self._unfinished

@@ -1,4 +1,4 @@
-"""Call a function in a forked child process, so that its imports and allocations are freed when the child exits."""
+"""Run a function in a forked child process, so that its imports and allocations are freed when the child exits."""
 
 import ctypes
 import os
@@ -9,12 +9,10 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import ExitStack
-from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch as th
 
@@ -35,90 +33,56 @@ class StalledError(RuntimeError):
     """A child waits for a lock that another thread held during the fork."""
 
 
-class Fork(Generic[T]):
+def run_in_fork(function: Callable[[], T]) -> T:
     """
-    Call a function in a fork of this process, while this process goes on. Forks are safe enough on Linux. Elsewhere,
-    :meth:`result` calls the function in this process.
+    Call a function in a fork on Linux, where forks are safe enough, and in this process elsewhere. If the child stalls, the
+    function is called once more in another fork.
 
     (``multiprocessing.Process`` would not do: a daemonic process, such as a worker of ``multiprocessing.Pool`` in which
     somebody trains, may not start one.)
 
     :param function: A function that uses no GPU; its side effects stay in the fork
-    :param resources: Ends the fork when it is closed, if :meth:`result` has not done so. It does not keep the function alive.
-    :raises RuntimeError: if another thread does not let this process fork
+    :return: Its result, which is pickled on the way
+    :raises RuntimeError: if the function raises an error, or its process ends, stalls or takes too long
     """
+    if not sys.platform.startswith("linux"):
+        return function()
+    try:
+        return _run_in_one_fork(function)
+    except StalledError:
+        return _run_in_one_fork(function)
 
-    def __init__(self, function: Callable[[], T], resources: ExitStack):
-        self._function = function
-        self._resources = resources
-        self._forks = sys.platform.startswith("linux")
-        if self._forks:
-            self._begin()
 
-    def _begin(self) -> None:
-        self._reader, writer = Pipe(duplex=False)
-        forked: Future[int] = Future()
-        is_over = threading.Event()
-        # In a thread of its own, since Python's hooks may wait for a lock without limit
-        arguments = ([self._function], writer, os.getpid(), forked, is_over)
-        thread = threading.Thread(target=_fork, args=arguments, daemon=True)
-        thread.start()
+def _run_in_one_fork(function: Callable[[], T]) -> T:
+    reader, writer = Pipe(duplex=False)
+    forked: Future[int] = Future()
+    is_over = threading.Event()
+    # In a thread of its own, since Python's hooks may wait for a lock without limit
+    thread = threading.Thread(target=_fork, args=(function, writer, os.getpid(), forked, is_over), daemon=True)
+    thread.start()
+    try:
         try:
-            self._child = forked.result(FORK_SECONDS)
-        except BaseException as error:
-            is_over.set()
-            self._reader.close()
-            if isinstance(error, TimeoutError):
-                raise RuntimeError(f"a fork waited {FORK_SECONDS:.0f} seconds for a lock that another thread holds") from None
-            raise
-        finally:
-            writer.close()
-        self._end = partial(_end, thread, is_over, self._reader)
-        self._resources.callback(self._end)
-
-    def is_done(self) -> bool:
-        """:return: Whether :meth:`result`, which was not called yet, would not wait for another process"""
-        return not self._forks or self._reader.poll()
-
-    def result(self) -> T:
-        """
-        Wait for the function's end. If the child stalls, the function is called once more in another fork. To be called once.
-
-        :return: The function's result, which is pickled on the way
-        :raises RuntimeError: if the function raises an error, or its process ends, stalls or takes too long
-        """
-        if not self._forks:
-            return self._function()
-        try:
-            return self._answer()
-        except StalledError:
-            self._begin()
-            return self._answer()
-
-    def _answer(self) -> T:
-        try:
-            _wait(self._reader, self._child)
-            value, failure = self._reader.recv()
-        except EOFError:
-            raise RuntimeError("a forked process ended without an answer") from None
-        finally:
-            self._end()
-        if failure is not None:
-            raise RuntimeError(failure)
-        return value
+            child = forked.result(FORK_SECONDS)
+        except TimeoutError:
+            raise RuntimeError(f"a fork waited {FORK_SECONDS:.0f} seconds for a lock that another thread holds") from None
+        writer.close()
+        _wait(reader, child)
+        value, failure = reader.recv()
+    except EOFError:
+        raise RuntimeError("a forked process ended without an answer") from None
+    finally:
+        is_over.set()
+        if forked.done():
+            thread.join()
+        reader.close()
+        writer.close()
+    if failure is not None:
+        raise RuntimeError(failure)
+    return value
 
 
-def _end(thread: threading.Thread, is_over: threading.Event, reader: Connection) -> None:
-    """End a fork, whether or not it has answered or was ended before."""
-    is_over.set()
-    thread.join()
-    reader.close()
-
-
-def _fork(
-    held: list[Callable[[], T]], writer: Connection, parent: int, forked: "Future[int]", is_over: threading.Event
-) -> None:
-    """Fork, and outlive the child, since Linux kills it when the thread that forked ends. The function is not kept so long."""
+def _fork(function: Callable[[], T], writer: Connection, parent: int, forked: "Future[int]", is_over: threading.Event) -> None:
+    """Fork, and outlive the child, since Linux kills it when the thread that forked ends."""
     try:
         with warnings.catch_warnings():
             # Python warns that a lock may be held; the time limits are the answer
@@ -130,8 +94,7 @@ def _fork(
     if child == 0:
         if is_over.is_set():
             os._exit(0)
-        _answer(held[0], writer, parent)
-    held.clear()
+        _answer(function, writer, parent)
     forked.set_result(child)
     is_over.wait()
     os.kill(child, signal.SIGKILL)
@@ -147,7 +110,7 @@ def _answer(function: Callable[[], T], writer: Connection, parent: int) -> None:
         th.set_num_threads(1)  # torch's worker threads do not survive a fork
         writer.send((function(), None))
     except BaseException as error:
-        # Ours are RuntimeErrors, as is what :meth:`Fork.result` raises
+        # Ours are RuntimeErrors, as is what :func:`run_in_fork` raises
         writer.send((None, str(error) if type(error) is RuntimeError else f"{type(error).__name__}: {error}"))
     finally:
         os._exit(0)

@@ -9,9 +9,6 @@ import sys
 import threading
 import time
 import warnings
-import weakref
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +16,9 @@ import pytest
 import torch as th
 
 from sb3_savo.acceleration import fork as module
-from sb3_savo.acceleration.fork import Fork
+from sb3_savo.acceleration.fork import run_in_fork
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks are for Linux")
-
-
-def run_in_fork(function):
-    with ExitStack() as resources:
-        return Fork(function, resources).result()
 
 
 def test_it_runs_elsewhere_and_leaves_nothing_here():
@@ -38,49 +30,6 @@ def test_it_runs_elsewhere_and_leaves_nothing_here():
 
     pid, found = run_in_fork(function)
     assert pid != os.getpid() and found == [1, 2] and values == [1]
-
-
-def test_this_process_goes_on(tmp_path):
-    """Several forks run side by side, and see this process as it was when each of them began."""
-    values = []
-
-    def wait():
-        while not (tmp_path / "go").exists():
-            time.sleep(0.01)
-        return values
-
-    resources, forks = ExitStack(), []
-    for i in range(3):
-        values.append(i)
-        forks.append(Fork(wait, resources))
-    assert not any(fork.is_done() for fork in forks)
-    (tmp_path / "go").touch()
-    assert [fork.result() for fork in reversed(forks)] == [[0, 1, 2], [0, 1], [0]]
-    done = Fork(lambda: 1, resources)
-    while not done.is_done():
-        time.sleep(0.01)
-    assert done.result() == 1
-    resources.close()
-
-
-def test_one_that_nobody_waits_for(monkeypatch):
-    children = []
-    monkeypatch.setattr(os, "fork", lambda fork=os.fork: children.append(fork()) or children[-1])
-    with ExitStack() as resources:
-        fork = Fork(partial(time.sleep, 3600), resources)
-        function = weakref.ref(fork._function)
-        os.kill(children[0], 0)
-        del fork
-        assert function() is None, "neither a thread nor the resources keep the function alive"
-    with pytest.raises(ProcessLookupError):
-        os.kill(children[0], 0)
-
-
-def test_other_systems_do_not_fork(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with ExitStack() as resources:
-        fork = Fork(os.getpid, resources)
-        assert fork.is_done() and fork.result() == os.getpid()
 
 
 def test_it_computes_after_threads_have_run_here():
@@ -223,8 +172,8 @@ def test_it_runs_in_a_daemonic_process():
 
 
 def test_no_orphan_outlives_a_killed_parent():
-    script = "import contextlib, os, time; from sb3_savo.acceleration.fork import Fork; " + (
-        "Fork(lambda: (print(os.getpid(), flush=True), time.sleep(3600)), contextlib.ExitStack()).result()"
+    script = "import os, sys, time; from sb3_savo.acceleration.fork import run_in_fork; " + (
+        "run_in_fork(lambda: (print(os.getpid(), flush=True), time.sleep(3600)))"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
