@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import filelock
 
 EVALUATIONS, RECORD, LOG = "evaluations.csv", "run.json", "log.txt"
-UNFINISHED = "evaluations.partial"
+UNFINISHED, CHECKPOINTS = "evaluations.partial", "checkpoints"
 
 
 def is_finished(folder: Path) -> bool:
@@ -88,6 +89,8 @@ class Recorder:
         write_durably(self.folder / EVALUATIONS, as_csv(self.rows))
         write_durably(self.folder / RECORD, json.dumps(record, indent=1) + "\n")
         (self.folder / UNFINISHED).unlink(missing_ok=True)
+        # Last, since a run that is killed before goes on from them
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

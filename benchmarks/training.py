@@ -1,7 +1,6 @@
 """A run that trains: on the environments of a task, with evaluations without noise on environments of their own."""
 
 import inspect
-import shutil
 import time
 from copy import deepcopy
 from typing import Any
@@ -19,7 +18,7 @@ from stable_baselines3.common.noise import ActionNoise, OrnsteinUhlenbeckActionN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.recording import Recorder
+from benchmarks.recording import CHECKPOINTS, Recorder
 from benchmarks.suite import Run
 from sb3_savo import ResetCallback
 from sb3_savo.algorithms import ALGORITHMS
@@ -51,14 +50,13 @@ def run(run: Run, recorder: Recorder) -> None:
     callbacks: list[BaseCallback] = [evaluation]
     if run.settings["reset"] is not None:
         callbacks.append(ResetCallback(run.settings["reset"]))
-    checkpoints = recorder.folder / "checkpoints"
+    checkpoints = recorder.folder / CHECKPOINTS
     # An interrupted run goes on from its last checkpoint; one of SB3's own algorithms begins anew
     continues: dict[str, Any] = {"checkpoints": checkpoints} if run.settings["algorithm"] in ALGORITHMS else {}
     model.learn(run.steps, callback=callbacks, **continues)
     if not recorder.rows or recorder.rows[-1]["step"] < run.steps:
         evaluation.evaluate()
     model.save(recorder.folder / "agent.zip")
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def make_env(env: str, env_kwargs: dict[str, Any], n_envs: int, seed: int) -> VecEnv:

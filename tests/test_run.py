@@ -195,6 +195,21 @@ def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
     assert action.shape == (2, 2)
 
 
+@pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
+@pytest.mark.parametrize("channel_last", [False, True])
+def test_an_evaluation_with_images_in_a_dict(channel_last):
+    """Of images the channels may come first or last, as for the environment that learns."""
+
+    def make_env():
+        return Monitor(SimpleMultiObsEnv(discrete_actions=False, channel_last=channel_last))
+
+    evaluate = EvalCallback(make_env(), eval_freq=5, n_eval_episodes=1, verbose=0)
+    policy_kwargs = {"net_arch": [8], "features_extractor_kwargs": {"cnn_output_dim": 8}}
+    model = SAVO("MultiInputPolicy", make_env(), **{**SMALL, "buffer_size": 100, "policy_kwargs": policy_kwargs})
+    model.learn(10, callback=evaluate)
+    assert evaluate.n_calls == 10 and np.isfinite(evaluate.last_mean_reward)
+
+
 def test_callbacks_and_tensorboard(tmp_path):
     evaluate = EvalCallback(Monitor(gym.make(ENV_ID)), eval_freq=60, n_eval_episodes=1, log_path=str(tmp_path / "eval"))
     checkpoint = CheckpointCallback(50, str(tmp_path / "checkpoints"), save_replay_buffer=True)

@@ -158,7 +158,7 @@ def check_box(space: spaces.Space, algorithm: str, argument: str = "env") -> Non
     if space.low.size == 0:
         raise ValueError(f"{subject} is empty: {algorithm} needs at least one dimension.")
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-        raise ValueError(f"{subject} is unbounded: {algorithm} needs finite bounds (RescaleAction).")
+        raise ValueError(f"{subject} is unbounded: {algorithm} needs finite bounds (TransformAction).")
     if not (space.low < space.high).all():
         raise ValueError(f"{subject} has a dimension without width: low must be below high.")
     with np.errstate(over="ignore"):
@@ -166,7 +166,7 @@ def check_box(space: spaces.Space, algorithm: str, argument: str = "env") -> Non
     if not np.isfinite(width).all():
         raise ValueError(
             f"{subject} is too wide: high - low is infinite in {space.dtype}. {algorithm} needs bounds like those of the "
-            "actions that make sense (RescaleAction)."
+            "actions that make sense (TransformAction)."
         )
     steps = width / np.spacing(np.maximum(np.abs(space.low), np.abs(space.high)))
     if (steps < MIN_ACTIONS_PER_DIMENSION).any():

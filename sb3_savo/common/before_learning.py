@@ -70,6 +70,8 @@ def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
         yield callback
         if isinstance(callback, EventCallback):
             yield from callbacks_in(callback.callback)
+        if isinstance(callback, EvalCallback):
+            yield from callbacks_in(callback.callback_on_new_best)
 
 
 def check_evaluation(callback: Any, model: OffPolicyAlgorithm) -> None:
@@ -87,9 +89,10 @@ def check_evaluation(callback: Any, model: OffPolicyAlgorithm) -> None:
                 f"callback: the eval_env of EvalCallback has the action space {evaluated}, and the model's is {own}: "
                 f"{describe_difference(own, evaluated)}. Both must be the same."
             )
-        evaluated, own = part.eval_env.observation_space, model.observation_space
-        # Of images the channels may come first or last
-        if len(own.shape or ()) != 3 and not have_equal_shapes(own, evaluated):
+        # Of images the channels may come first or last, as in the model's own environment
+        evaluated = model._wrap_env(part.eval_env, verbose=0, monitor_wrapper=False).observation_space
+        own = model.observation_space
+        if not have_equal_shapes(own, evaluated):
             raise ValueError(
                 f"callback: the eval_env of EvalCallback has the observation space {evaluated}, and the model's is {own}: "
                 f"{describe_difference(own, evaluated)}. Both must be the same."

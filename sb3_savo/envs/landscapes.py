@@ -2,7 +2,7 @@
 Landscapes: one-step tasks whose reward is a known, differentiable function of context and action with many local optima.
 
 A return curve cannot say why a method wins. Here the optimum is known in every state. The function itself can also stand in
-for the critic, so that a benchmark measures the maximization alone (``python -m benchmarks.landscapes``).
+for the critic, so that a benchmark measures the maximization alone (``python -m benchmarks.run study_a``).
 """
 
 from abc import ABC, abstractmethod

@@ -42,4 +42,8 @@ def test_an_interrupted_run_goes_on(task, tmp_path, monkeypatch):
             rows("cut", stop)
         assert list((tmp_path / "cut" / "checkpoints").glob("step-*"))
     assert len(expected) == 4 and rows("cut") == expected
+    # It was killed before its end was written: nothing is done again
+    count_rollouts(monkeypatch, 10)
+    assert rows("cut", stop=0) == expected
+    Recorder(tmp_path / "cut").finish({})
     assert not (tmp_path / "cut" / "checkpoints").exists()

@@ -140,6 +140,20 @@ def test_sigterm_is_handled_as_before_afterwards(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("step", [1, 60])
+def test_sigterm_at_any_step_ends_the_program(tmp_path, step):
+    """Also in the last rollout, after the last checkpoint: the script must not go on to its next run."""
+
+    def terminate(locals_, _):
+        if locals_["self"].num_timesteps == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return True
+
+    with pytest.raises(SystemExit) as error:
+        small().learn(60, callback=terminate, checkpoints=tmp_path)
+    assert error.value.code == 128 + signal.SIGTERM
+
+
 def test_no_row_is_lost_or_doubled(tmp_path, monkeypatch):
     """Of every log: the CSV and JSON of the logger, TensorBoard's, the monitor's, the evaluations', and the best model."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -204,19 +218,37 @@ def test_rows_of_all_formats(tmp_path, monkeypatch):
         assert n_lines[0] == n_lines[1]
 
 
+class Counter(BaseCallback):
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+        self.n_seen = 0
+        self.seen = []
+
+    def _on_step(self):
+        self.n_seen += 1
+        self.seen.append(self.num_timesteps)
+        return True
+
+
+@pytest.mark.parametrize("place", ["callback_after_eval", "callback_on_new_best"])
+def test_callbacks_in_an_evaluation_go_on(tmp_path, monkeypatch, place):
+    def run(stop=None, **kwargs):
+        counter = Counter(1)
+        evaluation = EvalCallback(make_vec_env("Pendulum-v1"), n_eval_episodes=1, eval_freq=10, verbose=0, **{place: counter})
+        with interrupted_at(monkeypatch, stop):
+            small("Pendulum-v1").learn(100, callback=evaluation, **kwargs)
+        return counter.seen
+
+    count_rollouts(monkeypatch, 5)
+    expected = run()
+    assert len(expected) > 1
+    with pytest.raises(Interrupted):
+        run(stop=70, checkpoints=tmp_path)
+    assert run(checkpoints=tmp_path) == expected
+
+
 def test_callbacks_of_a_users_own_go_on(tmp_path, monkeypatch):
-    class Counter(BaseCallback):
-        def __init__(self, limit):
-            super().__init__()
-            self.limit = limit
-            self.n_seen = 0
-            self.seen = []
-
-        def _on_step(self):
-            self.n_seen += 1
-            self.seen.append(self.num_timesteps)
-            return True
-
     count_rollouts(monkeypatch, 5)
     with interrupted_at(monkeypatch, 70), pytest.raises(Interrupted):
         small().learn(100, callback=Counter(1), checkpoints=tmp_path)

@@ -79,6 +79,8 @@ class CheckpointedRun:
             for env in self._environments():
                 stop_recording(env)
             self.store.close()
+        if kind is None and self._is_terminated:
+            raise SystemExit(TERMINATED)
 
     def _terminate(self, number: int, frame: Any) -> None:
         self._is_terminated = True
