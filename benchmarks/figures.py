@@ -354,25 +354,22 @@ def draw_scaling(group: Group, table: pd.DataFrame, label: str, path: Path) -> N
     One panel per task: final score against the number of actors, with 95 % intervals.
 
     :param group: The runs
-    :param table: The table per task
+    :param table: The table per task, with ``curve`` and ``n_actors``
     :param label: What a score is
     :param path: File of the figure
     """
     tasks = sorted(table.task.unique())
-    families = sorted({family for family, _ in group.actors.values()})
-    style = Style(group, families)
+    style = Style(group, sorted(group.curves))
     figure, axes = panels(tasks, height=2.4, columns=3)
     for ax, task in zip(axes, tasks, strict=True):
-        for family in families:
-            numbers = {method: n for method, (name, n) in group.actors.items() if name == family}
-            rows = table[(table.task == task) & table.method.isin(numbers)]
-            rows = rows.assign(n=rows.method.map(numbers)).sort_values("n")
-            ax.plot(rows.n, rows.final, **style.line(family))
-            color = style.line(family)["color"]
-            ax.vlines(rows.n, rows.final_low, rows.final_high, color=color, linewidth=1.3)
-        ax.set_xticks(sorted({n for _, n in group.actors.values()}))
+        for curve in sorted(group.curves):
+            rows = table[(table.task == task) & (table.curve == curve)].sort_values("n_actors")
+            ax.plot(rows.n_actors, rows.final, **style.line(curve))
+            color = style.line(curve)["color"]
+            ax.vlines(rows.n_actors, rows.final_low, rows.final_high, color=color, linewidth=1.3)
+        ax.set_xticks(sorted(table.n_actors.unique()))
         ax.set_xlabel("number of actors")
     figure.supylabel(label, fontsize=8)
-    if len(families) > 1:
+    if len(group.curves) > 1:
         add_legend(figure, axes)
     save(figure, path)

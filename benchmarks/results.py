@@ -48,7 +48,7 @@ class Group:
     :param score_unit: What a score is
     :param ranges: Task → the scores that become 0 and 1, and what they are; None is estimated from the runs
     :param same_seed: What two runs of one task with the same seed have in common
-    :param actors: Method → the name of its curve in the figure on the number of actors, and the number
+    :param curves: Curve in the figure on the number of actors → its methods, and their numbers
     :param labels: Method → its name in figures and tables, where it is not the name of the method
     :param versions: What the runs recorded of the versions that they ran with
     """
@@ -60,7 +60,7 @@ class Group:
     score_unit: str
     ranges: Mapping[str, tuple[float | None, float | None, str]] = field(default_factory=dict)
     same_seed: str = "seed"
-    actors: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[str] = ()
 
@@ -146,7 +146,7 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
             if name or task in KNOWN_RANGES
         },
         same_seed="seed and landscape" if name else "seed",
-        actors=number_of_actors(methods),
+        curves=curves_over_actors(methods),
         labels={method: labels.get(method, method) for method in methods},
         versions=sorted(versions - {""}),
     )
@@ -187,7 +187,7 @@ def landscape_groups(folder: Path) -> list[Group]:
                 score_unit=SHARE,
                 ranges=dict.fromkeys(rows.task.unique(), LANDSCAPE_RANGE),
                 same_seed="seed and landscape",
-                actors=number_of_actors(rows.method.unique()),
+                curves=curves_over_actors(rows.method.unique()),
             )
         )
     return groups
@@ -210,7 +210,7 @@ def return_group(folder: Path) -> Group:
         step_unit="environment steps",
         score_unit=RETURN,
         ranges={task: KNOWN_RANGES[task] for task in evaluations.task.unique() if task in KNOWN_RANGES},
-        actors=number_of_actors(evaluations.method.unique()),
+        curves=curves_over_actors(evaluations.method.unique()),
     )
 
 
@@ -239,15 +239,20 @@ def every_seed(evaluations: pd.DataFrame) -> pd.DataFrame:
     return pairs.merge(evaluations[["task", "seed"]].drop_duplicates(), on="task")
 
 
-def number_of_actors(methods: Iterable[str]) -> dict[str, tuple[str, int]]:
+def curves_over_actors(methods: Iterable[str]) -> dict[str, dict[str, int]]:
     """
-    :param methods: Names of methods, such as ``savo_1_actor``
-    :return: Method → the name without the number of actors, and the number; methods alone under their name are left out
+    :param methods: Names of methods, such as ``savo``, ``savo_1_actor`` and ``savo_10_actors``
+    :return: Curve → its methods and their numbers of actors. A curve has the name of a method with three actors. One actor has
+        no surrogate, so it begins the curve of every surrogate
     """
-    found: dict[str, tuple[str, int]] = {}
     methods = list(methods)
+    curves: dict[str, dict[str, int]] = {}
     for method in methods:
         match = re.fullmatch(r"(.+)_(\d+)_actors?", method)
         if match and match[1] in methods:
-            found |= {method: (match[1], int(match[2])), match[1]: (match[1], 3)}
-    return found
+            curves.setdefault(match[1], {match[1]: 3})[method] = int(match[2])
+    for first in [method for method in methods if method.endswith("_1_actor")]:
+        for curve, members in curves.items():
+            if curve.startswith(first.removesuffix("1_actor")):
+                members[first] = 1
+    return curves

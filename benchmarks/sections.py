@@ -413,11 +413,14 @@ class GroupReport:
 
     def scaling(self) -> None:
         """Score against the number of actors, if methods differ in it."""
-        table = per_task(self.runs, [method for method in self.methods if method in self.group.actors])
-        if table.empty or len({self.group.actors[method][1] for method in table.method}) < 2:
+        table = per_task(self.runs, self.methods)
+        if table.empty:
             return
-        numbers = table.assign(n_actors=[self.group.actors[method][1] for method in table.method])
-        self.write_table("actors", numbers[["task", "method", "n_actors", "seeds", "final", "final_low", "final_high"]])
+        numbers = [(curve, method, n) for curve, members in self.group.curves.items() for method, n in members.items()]
+        table = pd.DataFrame(numbers, columns=["curve", "method", "n_actors"]).merge(table, on="method")
+        if table.n_actors.nunique() < 2:
+            return
+        self.write_table("actors", table[["task", "curve", "method", "n_actors", "seeds", "final", "final_low", "final_high"]])
         caption = (
             f"Final score against the number of actors, {seeds_text(table.seeds)}, by task ({self.group.score_unit}). Mean "
             f"with 95 % interval; {NO_INTERVAL}."

@@ -1175,6 +1175,15 @@ each(
 )
 
 
+for name in ("q_smoothing", "joint_action", "nearest"):
+    add(
+        f"savosac-policy-{name}",
+        lambda path, name=name: make(SAVOSAC, policy_kwargs={name: True}),
+        TypeError,
+        f"{name}=True is not an argument of SAVOSACPolicy",
+    )
+
+
 def load_something(path):
     (path / "buffer.pkl").write_bytes(pickle.dumps([1, 2]))
     make(SAVO).load_replay_buffer(path / "buffer.pkl")

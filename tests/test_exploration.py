@@ -113,6 +113,19 @@ def test_the_noise_restarts_with_the_episode_of_its_environment():
     assert (model.candidate_noise.state[0] == 0).all() and (model.candidate_noise.state[1] == 1).all()
 
 
+def test_the_noise_restarts_where_learn_restarts_the_environments():
+    model, _, _ = collect(n_steps=1)
+    for restarts, prepare in (
+        (True, lambda: None),
+        (False, lambda: None),
+        (True, lambda: model.set_env(model.env, force_reset=True)),
+    ):
+        model.candidate_noise.state[:] = 1.0
+        prepare()
+        model._setup_learn(1, None, reset_num_timesteps=restarts and model._last_obs is not None)
+        assert (model.candidate_noise.state == (0.0 if restarts else 1.0)).all()
+
+
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
 def test_selection_epsilon_bypasses_the_arg_max(epsilon):
     model, stored, _ = collect(n_steps=200, selection_epsilon=epsilon)

@@ -11,6 +11,7 @@ import torch as th
 from stable_baselines3 import TD3, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, SimpleMultiObsEnv
+from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_savo import SAVO, GreedyAC, GreedyTD3
@@ -165,6 +166,17 @@ def test_replay_buffers(tmp_path, kind, n_envs):
     model.learn(60, reset_num_timesteps=False)
 
 
+@pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
+@pytest.mark.parametrize(("n_envs", "other"), [(1, 2), (2, 1), (2, 3), (2, 2)])
+def test_action_noise_serves_another_number_of_environments(tmp_path, noise, n_envs, other):
+    noise = noise(np.zeros(1), 0.1 * np.ones(1))
+    model = SAVO("MlpPolicy", make_vec_env(ENV_ID, n_envs=n_envs), action_noise=noise, **SMALL).learn(40)
+    model.save(tmp_path / "model")
+    loaded = SAVO.load(tmp_path / "model", env=make_vec_env(ENV_ID, n_envs=other)).learn(40)
+    processes = loaded.action_noise.noises if other > 1 else [loaded.action_noise]
+    assert [type(process) for process in processes] == [type(noise)] * other
+
+
 def test_what_is_stored_is_what_was_chosen_from():
     """After the warm-up the taken action is one of the stored candidates: the one with the highest Q1."""
     env = make_vec_env("HopperRestricted-v5", n_envs=2)
@@ -183,12 +195,30 @@ def test_what_is_stored_is_what_was_chosen_from():
     assert np.abs(warm_up).max() > 0.9 and warm_up.std() == pytest.approx(1 / np.sqrt(3), abs=0.05)
 
 
+def test_a_loaded_buffer_makes_the_returns_of_the_model(tmp_path):
+    one, three = (SAVO("MlpPolicy", ENV_ID, gamma=0.9, n_steps=n, **SMALL).learn(90) for n in (1, 3))
+    one.save_replay_buffer(tmp_path / "one")
+    three.save_replay_buffer(tmp_path / "three")
+    with pytest.raises(ValueError, match=r"no returns of n_steps=3: it must be an NStepReplayBuffer.*path="):
+        three.load_replay_buffer(tmp_path / "one")
+
+    for n_steps, gamma in ((1, 0.9), (2, 0.9), (3, 0.5)):
+        model = SAVO("MlpPolicy", ENV_ID, gamma=gamma, n_steps=n_steps, **SMALL)
+        model.load_replay_buffer(tmp_path / "three")
+        buffer = model.replay_buffer
+        found = buffer._get_samples(np.array([20, 40]))
+        discounted = [buffer.rewards[[20 + k, 40 + k], 0] * gamma**k for k in range(n_steps)]
+        np.testing.assert_allclose(found.rewards.squeeze(1), sum(discounted), rtol=1e-5)
+        np.testing.assert_allclose(found.discounts.squeeze(1), gamma**n_steps, rtol=1e-5)
+
+
 @pytest.mark.parametrize("surrogate", ["memory", "approximate"])
 def test_a_td3_buffer_serves_too(tmp_path, surrogate):
     td3 = TD3("MlpPolicy", ENV_ID, learning_starts=1000, buffer_size=400).learn(120)
     td3.save_replay_buffer(tmp_path / "buffer")
     model = SAVO("MlpPolicy", ENV_ID, surrogate=surrogate, **SMALL).learn(1)
-    model.load_replay_buffer(tmp_path / "buffer")
+    with pytest.warns(UserWarning, match="keeps neither the candidates"):
+        model.load_replay_buffer(tmp_path / "buffer")
     learner = model.surrogates if surrogate == "approximate" else model.actor
     before = [parameter.clone() for parameter in learner.parameters()]
     model.train(5, 16)

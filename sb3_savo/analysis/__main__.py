@@ -4,7 +4,7 @@ Pictures and numbers of what a saved model's critic looks like over the action.
     python -m sb3_savo.analysis landscape MODEL.zip --env HopperRestricted-v4 --state 20 --dims 0 1 -o landscape.png
     python -m sb3_savo.analysis strip MODEL.zip --env InvertedPendulumRestricted-v4 --state 20 -o strip.pdf
     python -m sb3_savo.analysis animation logs/*_steps.zip --env InvertedPendulumRestricted-v4 --state 20 -o training.gif
-    python -m sb3_savo.analysis numbers MODEL.zip --env HopperRestricted-v4 --state 99 -o numbers.csv
+    python -m sb3_savo.analysis numbers MODEL.zip --env HopperRestricted-v4 -o numbers.csv
     python -m sb3_savo.analysis valid-set --env HopperRestricted-v4 -o valid.png
 
 landscape: Q, min(Q, Q_2), and each surrogate, exact (Eq. 7) and learned, with all proposed actions. strip: the chain of
@@ -254,12 +254,12 @@ def parse_arguments() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
             continue
         command.add_argument("models", nargs="+" if name == "animation" else 1, metavar="MODEL", help="a saved model's zip")
         command.add_argument("--algo", choices=ALGORITHMS, help="the model's algorithm, if the zip does not say")
-        what = "the states until that step are assessed" if name == "numbers" else "that of the last step is drawn"
+        what, step = ("the states until that step are assessed", "99") if name == "numbers" else ("its state is drawn", "0")
         command.add_argument(
             "--state",
-            default="0",
+            default=step,
             metavar="N|FILE",
-            help=f"number of a step of the model's own episodes ({what}), or a .npy file of observations; 0 by default",
+            help=f"number of a step of the model's own episodes ({what}), or a .npy file of observations; {step} by default",
         )
         command.add_argument("--seed", type=int, default=0, help="seed of the episode, of the sampled actions and of UMAP")
         command.add_argument("--normalize", metavar="FILE", help="statistics that VecNormalize saved (vecnormalize.pkl)")

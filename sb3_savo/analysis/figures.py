@@ -218,11 +218,11 @@ def draw_threshold_contours(ax: "Axes", landscape: StateLandscape, panel: Panel,
     """Draw where min(Q, Q_2) is τ_i."""
     from matplotlib.patheffects import withStroke
 
-    q_min = landscape.values.q_min
+    surrogate_q = landscape.values.surrogate_q
     taus = {float(landscape.proposals.thresholds[i - 1]) for i in panel.thresholds}
-    levels = sorted(tau for tau in taus if q_min.min() < tau < q_min.max())
+    levels = sorted(tau for tau in taus if surrogate_q.min() < tau < surrogate_q.max())
     if levels:
-        lines = ax.contour(grid[0], grid[1], q_min.reshape(grid[0].shape), levels=levels, colors="white", linewidths=1.2)
+        lines = ax.contour(grid[0], grid[1], surrogate_q.reshape(grid[0].shape), levels=levels, colors="white", linewidths=1.2)
         lines.set_linestyle("--")
         lines.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
 

@@ -56,7 +56,7 @@ class Limits:
         exact, learned = [], []
         for landscape in landscapes:
             values, proposals = landscape.values, landscape.proposals
-            exact += [values.q1, values.q_min, proposals.q1, proposals.q_min]
+            exact += [values.q1, values.surrogate_q, proposals.q1, proposals.surrogate_q]
             learned += [] if values.learned is None else [values.learned]
         return cls(span(exact), span(learned) if learned else None)
 
@@ -85,7 +85,7 @@ def curve_panels(landscape: StateLandscape) -> Rows:
             Panel(
                 f"surrogate $\\Psi_{{{i}}}$",
                 values.exact[i - 1],
-                np.maximum(proposals.q_min, proposals.thresholds[i - 1]),
+                np.maximum(proposals.surrogate_q, proposals.thresholds[i - 1]),
                 everything,
                 dashed=learned_curve(landscape, i),
                 name="exact Ψ",
@@ -102,14 +102,14 @@ def surface_panels(landscape: StateLandscape) -> Rows:
     taus = range(1, proposals.n_surrogates + 1)
     first: list[Panel | None] = [Panel("Q (first critic)", values.q1, proposals.q1, everything)]
     if lower_critic(landscape) is not None:
-        first.append(Panel("min(Q, $Q_2$)", values.q_min, proposals.q_min, everything, thresholds=taus))
+        first.append(Panel("min(Q, $Q_2$)", values.surrogate_q, proposals.surrogate_q, everything, thresholds=taus))
     exact: list[Panel | None] = [
-        Panel(exact_title(landscape, i), values.exact[i - 1], proposals.q_min, everything, thresholds=[i]) for i in taus
+        Panel(exact_title(landscape, i), values.exact[i - 1], proposals.surrogate_q, everything, thresholds=[i]) for i in taus
     ]
     rows = [first + exact]
     if values.learned is not None:
         learned: list[Panel | None] = [
-            Panel(learned_title(i), values.learned[i - 1], proposals.q_min, everything, is_learned=True) for i in taus
+            Panel(learned_title(i), values.learned[i - 1], proposals.surrogate_q, everything, is_learned=True) for i in taus
         ]
         rows.append([*(None for _ in first), *learned])
     return rows
@@ -121,14 +121,14 @@ def strip_panels(landscape: StateLandscape) -> Rows:
     is_curve = landscape.places.shape[1] == 1
     taus = range(1, proposals.n_surrogates + 1)
     panels: list[Panel | None] = [
-        Panel("min(Q, $Q_2$)" if lower_critic(landscape) else "Q", values.q_min, proposals.q_min, [0])
+        Panel("min(Q, $Q_2$)" if lower_critic(landscape) else "Q", values.surrogate_q, proposals.surrogate_q, [0])
     ]
     for i in taus:
         panels.append(
             Panel(
                 exact_title(landscape, i),
                 values.exact[i - 1],
-                np.maximum(proposals.q_min, proposals.thresholds[i - 1]),
+                np.maximum(proposals.surrogate_q, proposals.thresholds[i - 1]),
                 range(i + 1),
                 range(i),
                 dashed=learned_curve(landscape, i),
@@ -140,7 +140,7 @@ def strip_panels(landscape: StateLandscape) -> Rows:
     rows = [panels]
     if values.learned is not None and not is_curve:
         learned: list[Panel | None] = [
-            Panel(learned_title(i), values.learned[i - 1], proposals.q_min, range(i + 1), range(i), is_learned=True)
+            Panel(learned_title(i), values.learned[i - 1], proposals.surrogate_q, range(i + 1), range(i), is_learned=True)
             for i in taus
         ]
         rows.append([None, *learned, None])
@@ -159,7 +159,7 @@ def learned_title(i: int) -> str:
 def lower_critic(landscape: StateLandscape) -> tuple[str, np.ndarray] | None:
     """:return: min(Q, Q_2) and its name; None if there is one critic only"""
     values = landscape.values
-    return None if values.n_critics == 1 else ("min(Q, $Q_2$)", values.q_min)
+    return None if values.n_critics == 1 else ("min(Q, $Q_2$)", values.surrogate_q)
 
 
 def learned_curve(landscape: StateLandscape, i: int) -> tuple[str, np.ndarray] | None:

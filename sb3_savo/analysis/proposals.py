@@ -21,7 +21,8 @@ class Proposals:
     :param items: These items, (k + 1,); None in a continuous space
     :param chosen: Which of the proposals the policy takes
     :param q1: Values under the first critic, by which most policies choose, (k + 1,)
-    :param q_min: Values under the Q that surrogates are made of: min(Q, Q_2), with a search memory the first critic, (k + 1,)
+    :param surrogate_q: Values under the Q that surrogates are made of: min(Q, Q_2), with a search memory the first critic,
+        (k + 1,)
     :param thresholds: τ_1 … τ_k of Eq. 7 under this Q, (k,)
     """
 
@@ -30,7 +31,7 @@ class Proposals:
     items: np.ndarray | None
     chosen: int
     q1: np.ndarray
-    q_min: np.ndarray
+    surrogate_q: np.ndarray
     thresholds: np.ndarray
 
     @property
@@ -45,14 +46,14 @@ class Values:
     Q and the surrogates of one state at some actions.
 
     :param q1: The first critic, (n,)
-    :param q_min: The Q that surrogates are made of: min(Q, Q_2), with a search memory the first critic, (n,)
+    :param surrogate_q: The Q that surrogates are made of: min(Q, Q_2), with a search memory the first critic, (n,)
     :param exact: Ψ_i of Eq. 7, i = 1 … k, (k, n)
     :param learned: Ψ̂_i, which imitates it, (k, n); None if the policy has no learned surrogates
-    :param n_critics: Number of critics that ``q_min`` is the smallest of
+    :param n_critics: Number of critics that ``surrogate_q`` is the smallest of
     """
 
     q1: np.ndarray
-    q_min: np.ndarray
+    surrogate_q: np.ndarray
     exact: np.ndarray
     learned: np.ndarray | None
     n_critics: int
@@ -70,15 +71,15 @@ def propose_at(policy: MaximizerPolicy, observation: Any) -> Proposals:
     actions, items = policy.snap(candidates)
     _, picked, _ = policy.maximize(obs, actions)
     q_values = policy.critic.evaluate(obs, actions)
-    q_min = q_values[: policy.n_surrogate_critics].amin(dim=0)
+    surrogate_q = q_values[: policy.n_surrogate_critics].amin(dim=0)
     return Proposals(
         candidates=to_array(candidates[0]),
         actions=to_array(actions[0]),
         items=None if items is None else to_array(items[0]),
         chosen=int(picked.item()),
         q1=to_array(q_values[0, 0]),
-        q_min=to_array(q_min[0]),
-        thresholds=to_array(anchor_thresholds(q_min)[0]),
+        surrogate_q=to_array(surrogate_q[0]),
+        thresholds=to_array(anchor_thresholds(surrogate_q)[0]),
     )
 
 
@@ -94,7 +95,7 @@ def evaluate_at(policy: MaximizerPolicy, observation: Any, proposals: Proposals,
     obs = to_tensor(policy, observation)
     points = th.as_tensor(np.asarray(actions, dtype=np.float32), device=policy.device)[None]
     q_values = policy.critic.evaluate(obs, points)[:, 0]
-    q_min = to_array(q_values[: policy.n_surrogate_critics].amin(dim=0))
+    surrogate_q = to_array(q_values[: policy.n_surrogate_critics].amin(dim=0))
     surrogates, learned = getattr(policy, "surrogates", None), None
     if surrogates is not None:
         k = proposals.n_surrogates
@@ -102,8 +103,8 @@ def evaluate_at(policy: MaximizerPolicy, observation: Any, proposals: Proposals,
         learned = to_array(surrogates(obs, anchors, points.unsqueeze(1).expand(-1, k, -1, -1))[0])
     return Values(
         q1=to_array(q_values[0]),
-        q_min=q_min,
-        exact=np.maximum(q_min, proposals.thresholds[:, None]),
+        surrogate_q=surrogate_q,
+        exact=np.maximum(surrogate_q, proposals.thresholds[:, None]),
         learned=learned,
         n_critics=policy.n_surrogate_critics,
     )

@@ -3,16 +3,18 @@
 import math
 import os
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, EventCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from sb3_savo.actions.spaces import describe_difference
 from sb3_savo.arguments import check_flag, check_integer, check_number, check_type
 from sb3_savo.common.environments import have_equal_shapes
+
+# Attributes of a callback by which SB3 tells it where it is in the run
+PLACE_IN_RUN = ("model", "locals", "globals", "parent")
 
 
 def check_learn_arguments(
@@ -61,17 +63,28 @@ def check_callback(callback: Any) -> None:
         )
 
 
-def callbacks_in(callback: Any) -> Iterator[BaseCallback]:
-    """:return: A callback and all callbacks in it"""
-    if isinstance(callback, (list, CallbackList)):
-        for part in callback if isinstance(callback, list) else callback.callbacks:
-            yield from callbacks_in(part)
-    elif isinstance(callback, BaseCallback):
-        yield callback
-        if isinstance(callback, EventCallback):
-            yield from callbacks_in(callback.callback)
-        if isinstance(callback, EvalCallback):
-            yield from callbacks_in(callback.callback_on_new_best)
+def callbacks_in(value: Any) -> list[BaseCallback]:
+    """
+    :param value: A callback, a container of callbacks, or anything else
+    :return: The callback and all that it holds in its attributes, each once, the holder before what it holds
+    """
+    found: list[BaseCallback] = []
+    seen: set[int] = set()
+
+    def look_at(value: Any) -> None:
+        if not isinstance(value, (BaseCallback, list, tuple, dict)) or id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, BaseCallback):
+            found.append(value)
+            parts = [attribute for name, attribute in vars(value).items() if name not in PLACE_IN_RUN]
+        else:
+            parts = list(value.values()) if isinstance(value, dict) else list(value)
+        for part in parts:
+            look_at(part)
+
+    look_at(value)
+    return found
 
 
 def check_evaluation(callback: Any, model: OffPolicyAlgorithm) -> None:

@@ -160,8 +160,20 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
                 part.pbar.close()
         self._progress_bars = []
 
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
-        total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        begins_episodes = reset_num_timesteps or self._last_obs is None
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        if begins_episodes and self.candidate_noise is not None:
+            self.candidate_noise.reset(np.ones(self.n_envs, dtype=bool))
         # The same number of rollouts, but SB3's progress bar then ends at 100 %
         total_timesteps = self.num_timesteps + steps_to_do(self, total_timesteps - self.num_timesteps)
         self.learned_with_masks = self.has_masks

@@ -1,13 +1,14 @@
 """Loading a model from a zip: what was read passes the checks of the constructor, and errors name the file."""
 
 import inspect
+import warnings
 from collections import deque
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.save_util import recursive_getattr, recursive_setattr
@@ -191,7 +192,7 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
     :param n_candidates: Number of candidates that its policy proposes
     :param has_memory: Whether the model searches for better actions, which the buffer has to keep
     :raises ValueError: if it was filled in another environment or in another number of environments, by a policy with
-        another number of candidates, or without the memory that the model needs
+        another number of candidates, or without the memory that the model needs, or makes no returns of ``n_steps``
     """
     if buffer.n_envs != model.n_envs:
         raise ValueError(
@@ -203,12 +204,24 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
             "the replay buffer is of another environment, whose observation space is not that of the model: "
             f"{describe_difference(model.observation_space, buffer.observation_space)}."
         )
+    if model.n_steps > 1 and not isinstance(buffer, NStepReplayBuffer):
+        raise ValueError(
+            f"the replay buffer is a {type(buffer).__name__}, which makes no returns of n_steps={model.n_steps}: it must be "
+            "an NStepReplayBuffer, as of a model with n_steps above 1."
+        )
     space = model.action_space
     if not isinstance(buffer, CandidateStorage):
         if buffer.action_space != space:
             raise ValueError(
                 "the replay buffer is of another environment, whose action space is not that of the model: "
                 f"{describe_difference(space, buffer.action_space)}."
+            )
+        if isinstance(model.replay_buffer, CandidateStorage):
+            warnings.warn(
+                f"the replay buffer is a {type(buffer).__name__}, which keeps neither the candidates of a transition nor its "
+                "best known action. The model learns from the candidates that it proposes now, and from the actions that were "
+                "taken. For all of SAVO, the buffer must be one that a model with these arguments has filled.",
+                stacklevel=3,
             )
         return
     found = buffer.candidate_dim, buffer.n_items

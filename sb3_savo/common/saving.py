@@ -8,7 +8,8 @@ from typing import IO, Any, TypeVar
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import GymEnv
@@ -80,6 +81,10 @@ def load_model(
             env = cls._wrap_env(make_env(env, data["verbose"]), data["verbose"])
             check_spaces_match(env, data["observation_space"], data["action_space"], cls.__name__)
             data["n_envs"] = env.num_envs
+            noise = data.get("action_noise")
+            if isinstance(noise, VectorizedActionNoise) and noise.n_envs != env.num_envs:
+                # ``learn`` has made it of the noise of one environment, and makes it anew for the number of this one
+                data["action_noise"] = noise.base_noise
             if force_reset:
                 data["_last_obs"] = None
         model = cls(policy=data["policy_class"], env=env, device=device, _init_setup_model=False)  # type: ignore[call-arg,arg-type]
@@ -119,5 +124,9 @@ def load_replay_buffer(model: OffPolicyAlgorithm, path: AnyPath, truncate_last_t
         buffer.set_env(model.env)
         if truncate_last_traj:
             buffer.truncate_last_trajectory()
+    if isinstance(buffer, NStepReplayBuffer):
+        # It holds single steps, from which sampling makes returns of as many steps as the model asks for
+        own = model.replay_buffer
+        buffer.n_steps, buffer.gamma = getattr(own, "n_steps", 1), getattr(own, "gamma", model.gamma)
     buffer.device = model.device
     return buffer

@@ -41,6 +41,8 @@ class SAVOSACPolicy(ChainPolicy):
     """
 
     argument_checks: ClassVar[dict[str, Check]] = {"ent_coef": check_number}
+    # SAVOSAC has no Q̂, no joint action and no items
+    excluded_arguments = ("q_smoothing", "joint_action", "nearest")
     target_names = ("critic_target",)
     chain_class = StochasticChain
     actor: StochasticChain

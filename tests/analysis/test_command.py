@@ -100,6 +100,11 @@ def test_numbers_of_a_file(monkeypatch, capsys, folder, tmp_path):
     assert "suboptimality_of_first" in capsys.readouterr().out
 
 
+def test_numbers_of_a_hundred_states(monkeypatch, folder, tmp_path):
+    run(monkeypatch, "numbers", folder / "a.zip", "--env", ENV, "--points", "100", "-o", tmp_path / "n.csv")
+    assert len(pd.read_csv(tmp_path / "n.csv")) == 100
+
+
 def test_the_algorithm_of_a_zip(folder, tmp_path):
     untrained(env=ENV, algorithm=CEM).save(tmp_path / "cem.zip")
     assert algorithms_of(read_settings(tmp_path / "cem.zip")) == ["cem"]

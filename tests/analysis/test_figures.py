@@ -39,7 +39,7 @@ def test_curves():
     first, *surrogates = visible(plot_landscape(landscape, "title"))
     assert len(surrogates) == 2
     curves = [line for line in first.lines if len(line.get_xdata()) == 51]
-    np.testing.assert_array_equal(curves[0].get_ydata(), values.q_min)
+    np.testing.assert_array_equal(curves[0].get_ydata(), values.surrogate_q)
     np.testing.assert_array_equal(curves[1].get_ydata(), values.q1)
     np.testing.assert_allclose(curves[1].get_xdata(), np.linspace(-1, 1, 51), atol=1e-6)
     for i, ax in enumerate(surrogates):

@@ -28,7 +28,7 @@ def test_values_by_definition(kind):
     for n, action in enumerate(th.as_tensor(actions)[:, None]):
         q = [value.item() for value in model.critic(S, action)]
         assert values.q1[n] == pytest.approx(q[0], abs=1e-5)
-        assert values.q_min[n] == pytest.approx(min(q), abs=1e-5)
+        assert values.surrogate_q[n] == pytest.approx(min(q), abs=1e-5)
         for i in range(1, 4):
             assert values.exact[i - 1, n] == pytest.approx(max(min(q), *q_anchors[:i]), abs=1e-5)
             if values.learned is not None:

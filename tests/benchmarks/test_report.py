@@ -74,6 +74,21 @@ def test_report(suite, tmp_path, capsys):
     assert figures == {name for name in files if name.endswith(".png")}
 
 
+def test_every_surrogate_has_a_curve_over_the_number_of_actors():
+    curves = results.curves_over_actors([run.method for run in list_runs("fig11_actors")])
+    approximate = {f"savo_approximate_{n}_actors": n for n in (5, 10, 15)}
+    assert curves == {
+        "savo": {"savo_1_actor": 1, "savo": 3, "savo_10_actors": 10},
+        "savo_approximate": {"savo_1_actor": 1, "savo_approximate": 3, **approximate},
+    }
+    for suite in ("fig11_actors", "table1_compute"):
+        settings = {run.method: run.settings["arguments"] for run in list_runs(suite)}
+        for curve, members in results.curves_over_actors(settings).items():
+            for method, n_actors in members.items():
+                assert settings[method]["n_actors"] == n_actors
+                assert n_actors == 1 or settings[method]["surrogate"] == settings[curve]["surrogate"]
+
+
 def test_every_caption_states_seeds(suite, tmp_path):
     lines = write_report(suite, tmp_path / "out").split("\n\n")
     captions = [after for figure, after in itertools.pairwise(lines) if figure.startswith("![")]

@@ -248,6 +248,36 @@ def test_callbacks_in_an_evaluation_go_on(tmp_path, monkeypatch, place):
     assert run(checkpoints=tmp_path) == expected
 
 
+class Holder(BaseCallback):
+    """A user's callback that calls others, kept in its attributes."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.single, self.several, self.named = make(), (make(), [make()]), {"last": make()}
+        self.single.holder = self  # a circle
+
+    @property
+    def parts(self):
+        return [self.single, self.several[0], self.several[1][0], self.named["last"]]
+
+    def _init_callback(self):
+        for part in self.parts:
+            part.init_callback(self.model)
+
+    def _on_step(self):
+        return all([part.on_step() for part in self.parts])
+
+
+def test_callbacks_in_a_users_own_go_on(tmp_path, monkeypatch):
+    count_rollouts(monkeypatch, 5)
+    with interrupted_at(monkeypatch, 70), pytest.raises(Interrupted):
+        small().learn(100, callback=Holder(lambda: Counter(1)), checkpoints=tmp_path)
+    callback = Holder(lambda: Counter(2))
+    small().learn(100, callback=callback, checkpoints=tmp_path)
+    for part in callback.parts:
+        assert part.n_seen == 100 and part.seen == list(range(1, 101)) and part.limit == 2
+
+
 def test_callbacks_of_a_users_own_go_on(tmp_path, monkeypatch):
     count_rollouts(monkeypatch, 5)
     with interrupted_at(monkeypatch, 70), pytest.raises(Interrupted):

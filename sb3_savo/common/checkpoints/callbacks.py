@@ -7,12 +7,9 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_savo.common.before_learning import callbacks_in
+from sb3_savo.common.before_learning import PLACE_IN_RUN, callbacks_in
 from sb3_savo.common.checkpoints.environments import environment_state, knows_its_state, set_environment_state
 from sb3_savo.common.checkpoints.values import values_of
-
-# Where a callback is in the run, which SB3 tells it
-NOT_SAVED = ("model", "locals", "globals", "parent")
 
 
 def restored_callbacks(callback: BaseCallback) -> list[BaseCallback]:
@@ -37,14 +34,8 @@ def callback_state(callback: BaseCallback) -> dict[str, Any]:
     state = {"type": type(callback).__name__, "values": {}, "environments": environments}
     if knows_its_state(callback):
         return {**state, "own": callback.get_state()}  # type: ignore[attr-defined]
-    others = [name for name, value in vars(callback).items() if has_callbacks(value)]
-    return {**state, "values": values_of(callback, {*settings, *NOT_SAVED, *environments, *others})}
-
-
-def has_callbacks(value: Any) -> bool:
-    """:return: Whether a value is a callback, or a list with one"""
-    parts = value if isinstance(value, list) else [value]
-    return any(isinstance(part, BaseCallback) for part in parts)
+    others = [name for name, value in vars(callback).items() if name not in PLACE_IN_RUN and callbacks_in(value)]
+    return {**state, "values": values_of(callback, {*settings, *PLACE_IN_RUN, *environments, *others})}
 
 
 def set_callback_state(callback: BaseCallback, state: dict[str, Any]) -> None:
