@@ -68,7 +68,11 @@ def check_arguments(cls: type[InheritedArguments], args: Collection[Any], kwargs
     parameters = inspect.signature(cls).parameters
     check_names(cls.__name__, kwargs, parameters)
     positional = [name for name, parameter in parameters.items() if parameter.kind == parameter.POSITIONAL_OR_KEYWORD]
-    # Python itself complains about too many positional arguments
+    if len(args) > len(positional):
+        raise TypeError(
+            f"{cls.__name__} takes {len(positional)} arguments by position, {', '.join(positional)}, and {len(args)} were "
+            "given: all others must be given by name, for instance buffer_size=100_000."
+        )
     for name, value in {**dict(zip(positional, args, strict=False)), **kwargs}.items():
         if name in cls.argument_checks:
             cls.argument_checks[name](name, value)

@@ -1,6 +1,7 @@
 """A ``SubprocVecEnv`` whose workers cannot fail in silence."""
 
 import faulthandler
+import math
 import multiprocessing as mp
 import os
 import signal
@@ -23,6 +24,8 @@ from stable_baselines3.common.vec_env.subproc_vec_env import _worker
 
 from sb3_savo.arguments import check_number
 
+# The environment variable with the default of ``timeout``
+TIMEOUT_VARIABLE = "SB3_SAVO_WORKER_TIMEOUT"
 # How long a worker may take to import its libraries and to make its environment
 STARTUP_SECONDS = 120.0
 # How long ``close`` waits for the workers before it kills them
@@ -112,7 +115,8 @@ class WatchedConnection:
         """
         if not wait([self.connection, self.process.sentinel], self.timeout):
             raise self._error(
-                f"has not answered for {self.timeout:g} seconds. A slow environment needs a larger timeout=. {self._stack()}"
+                f"has not answered for {self.timeout:g} seconds. A slow environment needs a larger timeout=, or, where the RL "
+                f"Zoo makes the workers, {TIMEOUT_VARIABLE}=SECONDS before its command. {self._stack()}"
             )
         answer = self._last_answer()
         if isinstance(answer, Failure):
@@ -183,6 +187,21 @@ def shape_difference(observation: Any, space: spaces.Space | None, name: str = "
     return None
 
 
+def default_timeout() -> float:
+    """
+    :return: The longest time that an answer may take, in seconds
+    :raises ValueError: if the environment variable is no number above 0
+    """
+    text = os.environ.get(TIMEOUT_VARIABLE, "10")
+    try:
+        timeout = float(text)
+    except ValueError:
+        timeout = 0.0
+    if not 0 < timeout < math.inf:
+        raise ValueError(f"{TIMEOUT_VARIABLE}={text!r} must be a number of seconds above 0.")
+    return timeout
+
+
 class WatchedSubprocVecEnv(SubprocVecEnv):
     """
     SB3's ``SubprocVecEnv``, which fails loudly: where a worker raises an error, dies, hangs or returns an observation of the
@@ -192,13 +211,15 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
     :param env_fns: Environments to run in subprocesses
     :param start_method: How to start the subprocesses, one of ``multiprocessing.get_all_start_methods()``; by default
         ``forkserver`` where there is one, else ``spawn``
-    :param timeout: The longest time that a reset, a step or a call may take, in seconds, above 0. Making the environments may
-        take two minutes.
+    :param timeout: The longest time that a reset, a step or a call may take, in seconds, above 0; None for the environment
+        variable SB3_SAVO_WORKER_TIMEOUT, else 10. Making the environments may take two minutes.
     :raises ValueError: if ``timeout`` is out of its range
     :raises WorkerError: if an environment cannot be made
     """
 
-    def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None, timeout: float = 10.0):
+    def __init__(self, env_fns: list[Callable[[], gym.Env]], start_method: str | None = None, timeout: float | None = None):
+        if timeout is None:
+            timeout = default_timeout()
         check_number("timeout", timeout, above=True)
         if start_method is None:
             start_method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"

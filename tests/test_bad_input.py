@@ -155,6 +155,7 @@ COMMON: list[tuple[str, Any, type[Exception], str]] = [
     ("replay_buffer_class", "HerReplayBuffer", TypeError, "ReplayBuffer"),
     ("replay_buffer_class", nn.Module, TypeError, "ReplayBuffer"),
     ("replay_buffer_kwargs", [1], TypeError, "must be a dictionary"),
+    ("replay_buffer_kwargs", {"n_step": 3}, TypeError, "unexpected keyword argument 'n_step'"),
     ("optimize_memory_usage", "no", ValueError, "True or False"),
     ("n_steps", 0, ValueError, "at least 1"),
     ("n_target_critics", 0, ValueError, "at least 1"),
@@ -325,6 +326,7 @@ POLICY: list[tuple[list, str, Any, type[Exception], str]] = [
     (ALGORITHMS, "activation_fn", nn.ReLU(), TypeError, "torch.nn.modules.module.Module"),
     (ALGORITHMS, "features_extractor_class", nn.Module, TypeError, "BaseFeaturesExtractor"),
     (ALGORITHMS, "features_extractor_kwargs", 5, TypeError, "must be a dictionary"),
+    (ALGORITHMS, "features_extractor_kwargs", {"dim": 5}, TypeError, "must be arguments of FlattenExtractor"),
     (ALGORITHMS, "normalize_images", "no", ValueError, "True or False"),
     (ALGORITHMS, "optimizer_class", "Adam", TypeError, "Optimizer"),
     (ALGORITHMS, "optimizer_class", th.optim.LBFGS, ValueError, "Adam"),
@@ -684,6 +686,84 @@ add(
     "Discrete(6)",
     "ActionEmbedding(env, embeddings)",
 )
+
+each(
+    ALGORITHMS,
+    "arguments-by-position",
+    lambda a, _: a("MlpPolicy", Task(), 1e-3, 10_000),
+    TypeError,
+    "takes 3 arguments by position, policy, env, learning_rate, and 4 were given",
+    "by name",
+)
+
+# learn
+
+
+class Wrong(Walk):
+    """Returns one wrong observation: the first, of the reset, has the number 0. It may end the episode."""
+
+    def __init__(self, observation, number, ends=False, **kwargs):
+        super().__init__(**kwargs)
+        self.observation, self.number, self.ends, self.n_observations = observation, number, ends, 0
+
+    def observe(self):
+        self.n_observations += 1
+        return self.observation if self.n_observations == self.number + 1 else self.observation_space.sample()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        observation = self.observe()
+        return observation, 0.0, self.ends and observation is self.observation, False, {}
+
+
+DICT = spaces.Dict({"a": spaces.Box(-1, 1, (3,), np.float32), "b": spaces.Box(-1, 1, (2,), np.float32)})
+RETURNED: list[tuple[str, Any, tuple[str, ...]]] = [
+    ("far", np.float32([0, 1e6, 0]), ("1000000.0", "far beyond the observation space", "the environment must")),
+    ("too-few", np.float32([0.5]), ("(1,)", "must be (3,)")),
+    ("too-many", np.float32([0, 0, 0, 0]), ("(4,)", "must be (3,)")),
+    ("number", 0.5, ("()", "must be (3,)")),
+]
+for name, observation, words in RETURNED:
+    for moment, number in (("reset", 0), ("step", 7), ("learning", 25)):
+        each(
+            ALGORITHMS,
+            f"learn-observation-{name}-{moment}",
+            lambda a, _, observation=observation, number=number: make(a, Wrong(observation, number)).learn(60),
+            ValueError,
+            *words,
+        )
+add(
+    "learn-observation-of-an-end",
+    lambda _: make(env=Wrong(np.float32([0, 1e6, 0]), 7, ends=True)).learn(60),
+    ValueError,
+    "the end of an episode of environment 0",
+    "far beyond",
+)
+add(
+    "learn-observation-of-a-dict",
+    lambda _: make(
+        env=Wrong({"a": np.float32([0, 0, 0]), "b": np.float32([0, 1e6])}, 7, observation_space=DICT),
+        policy="MultiInputPolicy",
+    ).learn(60),
+    ValueError,
+    "At step",
+    "observation['b']",
+    "far beyond",
+)
+add(
+    "learn-observation-of-a-dict-shape",
+    lambda _: make(
+        env=Wrong({"a": np.float32([0, 0, 0]), "b": np.float32([0])}, 7, observation_space=DICT), policy="MultiInputPolicy"
+    ).learn(60),
+    ValueError,
+    "Environment 0",
+    "entry 'b'",
+    "must be (2,)",
+)
+
 
 # predict
 

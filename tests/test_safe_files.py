@@ -26,9 +26,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_savo import SAVO, SAVOSAC, ActionEmbedding
 from sb3_savo.files import pickles, tensors
+from sb3_savo.files.archives import FORMAT_ENTRY, seal
 from sb3_savo.files.errors import FileError, UnsafeFileError
-from sb3_savo.files.models import FORMAT_ENTRY, load_safely
-from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize
+from sb3_savo.files.models import load_safely
+from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize, seal_pickle
 from sb3_savo.savo import SAVOPolicy
 from tests.models import SMALL, BatchNormExtractor
 
@@ -56,6 +57,8 @@ def good(tmp_path_factory):
     model.actor.save(folder / "actor.pt")
     model.save_replay_buffer(folder / "buffer.pkl")
     model.env.save(folder / "vecnormalize.pkl")
+    model.env.save(folder / "sealed.pkl")
+    seal_pickle(folder / "sealed.pkl")
     save_vec_normalize(model.env, folder / "statistics.zip")
     return folder
 
@@ -67,6 +70,8 @@ def edited(good, path, change, compression=zipfile.ZIP_STORED, name="model.zip")
     with zipfile.ZipFile(path / name, "w", compression) as archive:
         for entry, content in parts.items():
             archive.writestr(entry, content)
+    with open(path / name, "r+b") as file:
+        seal(file)
     return path / name
 
 
@@ -236,15 +241,34 @@ def test_lies_are_refused_at_once(lie, good, tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_every_flipped_bit_is_found(good, tmp_path):
-    content = (good / "model.zip").read_bytes()
+READERS = {
+    "model.zip": SAVO.load,
+    "policy.pt": SAVOPolicy.load,
+    "buffer.pkl": lambda path: SAVO("MlpPolicy", ENV_ID, **SMALL).load_replay_buffer(path),
+    "statistics.zip": lambda path: load_vec_normalize(path, make_vec_env(ENV_ID)),
+    "sealed.pkl": lambda path: load_vec_normalize(path, make_vec_env(ENV_ID)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_flipped_bit_is_found(good, tmp_path, name):
+    content = (good / name).read_bytes()
+    READERS[name](good / name)
     rng = np.random.default_rng(0)
-    for position in rng.integers(len(content), size=40):
+    # Anywhere, and in the digest, its mark and its length
+    places = [*rng.integers(len(content), size=30), *(len(content) - rng.integers(1, 74, size=20))]
+    for position in places:
         damaged = bytearray(content)
         damaged[position] ^= 1 << rng.integers(8)
-        (tmp_path / "model.zip").write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"model\.zip"):
-            SAVO.load(tmp_path / "model.zip")
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=name):
+            READERS[name](tmp_path / name)
+
+
+def test_sb3_reads_sealed_statistics(good):
+    loaded = VecNormalize.load(good / "sealed.pkl", make_vec_env(ENV_ID))
+    expected = VecNormalize.load(good / "vecnormalize.pkl", make_vec_env(ENV_ID))
+    np.testing.assert_array_equal(loaded.obs_rms.mean, expected.obs_rms.mean)
 
 
 @pytest.mark.parametrize("algorithm, env", [(TD3, ENV_ID), (SAC, ENV_ID), (PPO, ENV_ID), (DQN, "CartPole-v1")])

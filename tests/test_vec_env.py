@@ -66,7 +66,7 @@ EXPECTED = {
 
 
 def make(how, where, start_method="fork"):
-    return WatchedSubprocVecEnv([Failing, lambda: Failing(how, where)], start_method, timeout=2)
+    return WatchedSubprocVecEnv([Failing, lambda: Failing(how, where)], start_method, timeout=2 if how == "hang" else 60)
 
 
 def run(how, where, start_method="fork"):
@@ -185,6 +185,23 @@ def test_it_is_a_subproc_vec_env():
     assert ours.env_is_wrapped(gym.wrappers.TimeLimit) == theirs.env_is_wrapped(gym.wrappers.TimeLimit)
     for env in (ours, theirs):
         env.close()
+        env.close()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "soon", ""])
+def test_a_timeout_of_the_environment_that_is_none(monkeypatch, text):
+    monkeypatch.setenv("SB3_SAVO_WORKER_TIMEOUT", text)
+    with pytest.raises(ValueError, match=f"SB3_SAVO_WORKER_TIMEOUT='{text}' must be a number of seconds above 0"):
+        WatchedSubprocVecEnv([Failing])
+
+
+def test_a_timeout_of_the_environment(monkeypatch):
+    monkeypatch.setenv("SB3_SAVO_WORKER_TIMEOUT", "0.5")
+    env = WatchedSubprocVecEnv([lambda: Failing("hang", "reset")], "fork")
+    try:
+        with pytest.raises(WorkerError, match=r"for 0\.5 seconds.*SB3_SAVO_WORKER_TIMEOUT=SECONDS"):
+            env.reset()
+    finally:
         env.close()
 
 

@@ -24,6 +24,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.before_learning import callbacks_in, steps_to_do
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
+from sb3_savo.common.environments import watch_shapes
 from sb3_savo.common.exploration import (
     CandidateNoise,
     StepSchedule,
@@ -34,6 +35,7 @@ from sb3_savo.common.exploration import (
 )
 from sb3_savo.common.finite import BROKEN_POLICY, check_finite
 from sb3_savo.common.masked_evaluation import mask_evaluations
+from sb3_savo.common.observations import OF_AN_ENVIRONMENT, ObservationCheck
 from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
 
@@ -63,6 +65,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
     _warned_of_no_masks: bool = False
     # Of this call of ``learn``
     _plausible_range: PlausibleRange | None = None
+    _check_observation: ObservationCheck | None = None
     _progress_bars: Sequence[ProgressBarCallback] = ()
     _checkpointed_run: "CheckpointedRun | None" = None
 
@@ -108,15 +111,21 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             if issubclass(buffer_class, CandidateStorage):
                 needs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, "has_memory": self.has_memory}
                 buffer_kwargs = {**needs, **buffer_kwargs}
-        return buffer_class(
-            self.buffer_size,
-            self.observation_space,
-            self.action_space,
-            device=self.device,
-            n_envs=self.n_envs,
-            optimize_memory_usage=self.optimize_memory_usage,
-            **buffer_kwargs,
-        )
+        try:
+            return buffer_class(
+                self.buffer_size,
+                self.observation_space,
+                self.action_space,
+                device=self.device,
+                n_envs=self.n_envs,
+                optimize_memory_usage=self.optimize_memory_usage,
+                **buffer_kwargs,
+            )
+        except TypeError as error:
+            raise TypeError(
+                f"replay_buffer_kwargs={self.replay_buffer_kwargs!r}: they must be arguments of {buffer_class.__name__}: "
+                f"{error}"
+            ) from error
 
     def predict(  # type: ignore[override]
         self,
@@ -168,6 +177,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
+        watch_shapes(self.env)  # type: ignore[arg-type]
+        self._check_observation = ObservationCheck(self.observation_space, remedy=OF_AN_ENVIRONMENT)
         begins_episodes = reset_num_timesteps or self._last_obs is None
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
@@ -193,6 +204,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             check_finite("normalized observation", self._last_obs, moment)
         else:
             check_finite("observation", self._last_obs, moment)
+        self._check_space(self._last_obs, moment)
         return total_timesteps, callback
 
     def _check_action_noise(self) -> None:
@@ -367,9 +379,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         infos: list[dict[str, Any]],
     ) -> None:
         """
-        Stop before a transition with NaN or Inf enters the replay buffer.
+        Stop before a transition enters the replay buffer that spoils what is learned, or that ``predict`` would refuse.
 
         :raises NonFiniteError: if an observation or a reward is not finite
+        :raises ValueError: if an observation has another shape than its space, or is far beyond it
         """
         moment = f"step {self.num_timesteps}"
         if self._vec_normalize_env is not None:
@@ -379,6 +392,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             reward = self._vec_normalize_env.get_original_reward()
         else:
             check_finite("observation", new_obs, moment)
+        self._check_space(new_obs, moment)
         check_finite("reward", reward, moment)
         if self._plausible_range is not None:
             self._plausible_range.check_reward(reward, self.num_timesteps)
@@ -386,3 +400,17 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             last = infos[i].get("terminal_observation")
             if last is not None:
                 check_finite(f"terminal observation of environment {i} at {moment}", last)
+                self._check_space(last, f"the end of an episode of environment {i}, {moment}")
+
+    def _check_space(self, obs: Any, moment: str) -> None:
+        """
+        :param obs: Observations of all environments, or one observation
+        :param moment: When they were made
+        :raises TypeError: if they are not of the observation space
+        :raises ValueError: if they have another shape than the observation space, or are far beyond it
+        """
+        if self._check_observation is not None:
+            try:
+                self._check_observation(obs)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"At {moment}: {error}") from None

@@ -1,5 +1,8 @@
 """Is this the environment that the model needs? Its spaces, those of its copies, and those that the model was made for."""
 
+from types import MethodType
+from typing import Any
+
 import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
@@ -9,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, describe_difference
 from sb3_savo.arguments import check_type
 from sb3_savo.common.observations import check_observation_space
+from sb3_savo.vec_env import shape_difference
 
 
 def make_env(env: GymEnv | str, verbose: int) -> GymEnv:
@@ -62,6 +66,31 @@ def check_equal_spaces(env: VecEnv) -> None:
                 f"{describe_difference(copies.observation_space, observation_space)}. All environments of a VecEnv must have "
                 "one observation space."
             )
+
+
+def watch_shapes(env: VecEnv) -> None:
+    """
+    From now on, an environment that returns an observation of another shape than its space has raises an error. A
+    ``DummyVecEnv`` repeats numbers that are too few, and names neither the environment nor the observation if they are too
+    many.
+
+    :param env: Several environments. :class:`WatchedSubprocVecEnv` looks at the shapes itself.
+    """
+    copies = env.unwrapped
+    if type(copies) is DummyVecEnv:
+        copies._save_obs = MethodType(save_checked, copies)  # type: ignore[method-assign]
+
+
+def save_checked(env: DummyVecEnv, env_idx: int, obs: Any) -> None:
+    """
+    :param env: Several environments
+    :param env_idx: Which of them has returned an observation
+    :param obs: The observation
+    :raises ValueError: if its shape is wrong
+    """
+    if difference := shape_difference(obs, env.observation_space):
+        raise ValueError(f"Environment {env_idx} has returned an observation that does not fit its space: {difference}")
+    DummyVecEnv._save_obs(env, env_idx, obs)
 
 
 def have_equal_shapes(first: spaces.Space, second: spaces.Space) -> bool:

@@ -405,6 +405,7 @@ class MaximizerAlgorithm(TrainingAlgorithm):
             "_n_updates_at_start",
             "_open_batches",
             "_plausible_range",
+            "_check_observation",
             "_progress_bars",
             "_warned_of_no_masks",
         ]

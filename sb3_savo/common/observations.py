@@ -37,20 +37,26 @@ def check_observation_space(space: Any, algorithm: str, argument: str = "env") -
         raise ValueError(f"{argument}: the observation space {space} is empty: {algorithm} needs at least one number.")
 
 
+OF_A_POLICY = "it must be an observation as this policy saw them in training, with the same units and normalization."
+OF_AN_ENVIRONMENT = "the environment must return observations of the space that it declares, or declare wider bounds."
+
+
 class ObservationCheck:
     """
     Checks observations of a space, one or several at once.
 
     :param space: The space, as the policy sees it
     :param name: What to call an observation in an error
+    :param remedy: What an error says of an observation that is far beyond the space
     """
 
-    def __init__(self, space: spaces.Space, name: str = "observation"):
+    def __init__(self, space: spaces.Space, name: str = "observation", remedy: str = OF_A_POLICY):
         self.space = space
         self.name = name
+        self.remedy = remedy
         self.parts = {}
         if isinstance(space, spaces.Dict):
-            self.parts = {key: ObservationCheck(part, f"{name}[{key!r}]") for key, part in space.spaces.items()}
+            self.parts = {key: ObservationCheck(part, f"{name}[{key!r}]", remedy) for key, part in space.spaces.items()}
             return
         low, high = bounds(space)
         self.is_integer = not isinstance(space, spaces.Box)
@@ -142,7 +148,7 @@ class ObservationCheck:
             index = first_index(beyond)
             raise ValueError(
                 f"{self.name} holds {float(observation[index])!r} at {index}, far beyond the observation space {self.space}: "
-                "it must be an observation as this policy saw them in training, with the same units and normalization."
+                f"{self.remedy}"
             )
 
 

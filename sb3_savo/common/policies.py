@@ -230,7 +230,13 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """:return: A new features extractor, in which lazy layers have found their sizes by a sample of the observations"""
-        extractor = super().make_features_extractor()
+        try:
+            extractor = super().make_features_extractor()
+        except TypeError as error:
+            raise TypeError(
+                f"features_extractor_kwargs={self.features_extractor_kwargs!r}: they must be arguments of "
+                f"{self.features_extractor_class.__name__}: {error}"
+            ) from error
         if any(is_lazy(parameter) for parameter in extractor.parameters()):
             obs, _ = self.obs_to_tensor(self.observation_space.sample())
             with th.no_grad():

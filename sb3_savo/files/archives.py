@@ -2,7 +2,7 @@
 Zips that lie neither about their sizes nor about their content.
 
 The sizes are summed before anything is read. The comment of a zip that is written here holds the SHA-256 of all its bytes
-(with zeros in the place of the digest), so that every flipped bit is found. Zips without it are checked entry by entry.
+(with zeros in the place of the digest), so that every flipped bit is found. Zips of others are checked entry by entry.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ from sb3_savo.files.errors import FileError
 MAX_UNPACKED, MAX_RATIO = 2**24, 8
 # Of a zip, the list of its entries; a file of torch has one per tensor
 MAX_DIRECTORY = 2**22
+# The entry that tells the format of a zip of ours, which has a digest
+FORMAT_ENTRY = "_sb3_savo_format"
 DIGEST = b"sha256:"
 NO_DIGEST = b"0" * 64
 CHUNK = 2**20
@@ -78,6 +80,9 @@ class Archive:
     def _check_digest(self, file: IO[bytes], length: int) -> None:
         comment = self.archive.comment
         if not re.fullmatch(DIGEST + b"[0-9a-f]{64}", comment):
+            # No other program writes a comment
+            if comment or FORMAT_ENTRY in self.infos:
+                raise self.damaged("its SHA-256 is missing")
             return
         if digest_of(file, length) != comment[len(DIGEST) :]:
             for info in self.infos.values():

@@ -20,7 +20,7 @@ from stable_baselines3.common.save_util import data_to_json, load_from_zip_file,
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete, check_embeddings
 from sb3_savo.files import pickles, tensors
-from sb3_savo.files.archives import UNREADABLE, Archive, reading, seal
+from sb3_savo.files.archives import FORMAT_ENTRY, UNREADABLE, Archive, reading, seal
 from sb3_savo.files.errors import FileError, UnsafeFileError, explain
 from sb3_savo.files.paths import writing
 
@@ -28,7 +28,6 @@ SelfAlgorithm = TypeVar("SelfAlgorithm", bound=BaseAlgorithm)
 
 FORMAT = 1
 """The number of today's layout. Zips of SB3 and of former versions, which do not tell it, are read too."""
-FORMAT_ENTRY = "_sb3_savo_format"
 KIND = "zip that save() wrote"
 VARIABLES = ("pytorch_variables.pth", "tensors.pth")
 ENTRIES = ("data", "_stable_baselines3_version", "system_info.txt", FORMAT_ENTRY)

@@ -1,18 +1,21 @@
 """Replay buffers and the statistics of VecNormalize, each in one zip of JSON and arrays; SB3's pickles are read too."""
 
+import hashlib
 import json
 import os
+import pickle
 import zipfile
+from pathlib import Path
 from typing import IO, Any
 
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_savo.files import pickles
-from sb3_savo.files.archives import Archive, reading, seal
+from sb3_savo.files import atomic, pickles
+from sb3_savo.files.archives import DIGEST, FORMAT_ENTRY, Archive, reading, seal
 from sb3_savo.files.arrays import SUFFIX, ArraysOf, write_array
 from sb3_savo.files.codec import Decoder, Encoder
 from sb3_savo.files.errors import FileError, UnsafeFileError, explain
-from sb3_savo.files.models import FORMAT_ENTRY, check_format, format_text
+from sb3_savo.files.models import check_format, format_text
 from sb3_savo.files.paths import writing
 
 OBJECT_ENTRY = "object.json"
@@ -54,7 +57,7 @@ def read_object(path: str | os.PathLike[str] | IO[bytes], base: type, suffix: st
             if is_zip:
                 value = read_zip(Archive(file, f"file of a {base.__name__}"), base)
             else:
-                value = read_pickle(file.read(), base, allow_pickle)
+                value = read_pickle(unsealed(file.read()), base, allow_pickle)
             if not isinstance(value, base):
                 raise FileError(f"it holds a {type(value).__name__}: it must hold a {base.__name__}.")
         except FileError as error:
@@ -84,8 +87,6 @@ def read_pickle(content: bytes, base: type, allow_pickle: bool) -> Any:
     :param base: See :func:`read_object`, as for the others
     """
     if allow_pickle:
-        import pickle
-
         return pickle.loads(content)
     try:
         return pickles.loads(content, pickles.subclasses(base))
@@ -94,6 +95,38 @@ def read_pickle(content: bytes, base: type, allow_pickle: bool) -> Any:
             f"it may execute code, so nothing of it was loaded: {error} If you trust whoever made the file, load it by "
             "allow_pickle=True. Classes of your own must be imported before."
         ) from error
+
+
+def seal_pickle(path: str | os.PathLike[str]) -> None:
+    """
+    Append its SHA-256 to a pickle, so that every flipped bit is found. Other programs unpickle the file all the same, since
+    they read no further than to the pickle's end.
+
+    :param path: The file
+    """
+    content = Path(path).read_bytes()
+    atomic.write(path, content + DIGEST + digest_of(content))
+
+
+def unsealed(content: bytes) -> bytes:
+    """
+    :param content: The bytes of a file with a pickle
+    :return: The pickle
+    :raises FileError: if it does not have the SHA-256 that follows it
+    """
+    if content.endswith(pickle.STOP):
+        return content
+    length = content.rfind(DIGEST)
+    if length < 0 or content[length + len(DIGEST) :] != digest_of(content[:length]):
+        raise FileError(
+            "it is damaged or cut off: its bytes do not have its SHA-256. It must be a complete copy of such a file."
+        )
+    return content[:length]
+
+
+def digest_of(content: bytes) -> bytes:
+    """:return: The SHA-256 of some bytes, in hexadecimal digits"""
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def class_of(module: str, name: str, base: type) -> type:

@@ -11,7 +11,7 @@ from stable_baselines3.common.utils import get_device
 from sb3_savo.arguments import check_device, check_flag
 from sb3_savo.files import tensors
 from sb3_savo.files.allocation import LimitedTensors, bytes_in
-from sb3_savo.files.archives import reading
+from sb3_savo.files.archives import reading, seal
 from sb3_savo.files.errors import FileError, UnsafeFileError, explain
 from sb3_savo.files.paths import writing
 
@@ -23,6 +23,7 @@ def write_policy(policy: BaseModel, path: str | os.PathLike[str] | IO[bytes]) ->
     """
     with writing(path, "") as file:
         th.save({"state_dict": policy.state_dict(), "data": policy._get_constructor_parameters()}, file)
+        seal(file)
 
 
 def read_policy(path: str | os.PathLike[str] | IO[bytes], allow_pickle: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,7 +15,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from sb3_savo.algorithms import ALGORITHMS
-from sb3_savo.files.objects import load_vec_normalize
+from sb3_savo.files.objects import load_vec_normalize, seal_pickle
 from sb3_savo.vec_env import WatchedSubprocVecEnv
 from sb3_savo.zoo.hyperparams import check_hyperparams, check_unique_keys, hyperparams_file
 from sb3_savo.zoo.samplers import N_ITEMS
@@ -102,6 +102,8 @@ class OurExperiments(Base):
 
     def save_trained_model(self, model: BaseAlgorithm) -> None:
         super().save_trained_model(model)
+        if self.is_ours and self.normalize:
+            seal_pickle(Path(self.params_path, "vecnormalize.pkl"))
         if self._run is not None:
             self._run.write()
             self._run.release()

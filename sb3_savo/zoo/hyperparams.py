@@ -22,7 +22,7 @@ def hyperparams_file(algo: str) -> Path:
 def check_hyperparams(hyperparams: dict[str, Any], config: str) -> None:
     """
     :param hyperparams: The hyperparameters of one task, from the file and from the command line
-    :param config: Where they come from
+    :param config: The file
     :raises TypeError: if one has the wrong type
     :raises ValueError: if one is out of its range, or another one is missing
     """
@@ -39,7 +39,7 @@ def check_hyperparams(hyperparams: dict[str, Any], config: str) -> None:
         if noise not in ("normal", "ornstein-uhlenbeck"):
             raise ValueError(f"noise_type={noise!r} is not known: it must be 'normal' or 'ornstein-uhlenbeck'.")
         if "noise_std" not in hyperparams:
-            raise ValueError(f"noise_type={noise!r} needs noise_std, a number of at least 0 ({config}).")
+            raise ValueError(f"noise_type={noise!r} needs noise_std, a number of at least 0 ({config}, or --hyperparams).")
         check_number("noise_std", hyperparams["noise_std"])
 
 
@@ -47,7 +47,7 @@ def check_learning_rate(name: str, value: Any, config: str) -> None:
     """
     :param name: The hyperparameter
     :param value: A number, or e.g. ``lin_0.001`` for a line to zero
-    :param config: Where it comes from
+    :param config: The file
     :raises ValueError: if it is text of another kind, such as ``1e-3``, which YAML reads as text
     """
     if not isinstance(value, str):
@@ -59,8 +59,8 @@ def check_learning_rate(name: str, value: Any, config: str) -> None:
         is_schedule = False
     if not is_schedule:
         raise ValueError(
-            f"{name}={value!r} is text: it must be a number or lin_NUMBER ({config}). YAML reads 1e-3 as text: write 1.0e-3 "
-            "or 0.001."
+            f"{name}={value!r} is text: it must be a number or lin_NUMBER ({config}, or --hyperparams). YAML reads 1e-3 as "
+            "text: write 1.0e-3 or 0.001."
         )
 
 

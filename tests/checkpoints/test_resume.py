@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import cycle
 
@@ -17,11 +17,12 @@ import pytest
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper
 
 from benchmarks.resume import Case, all_cases, learn, special_cases
-from sb3_savo import SAVO, SAVOSAC
+from sb3_savo import SAVO, SAVOSAC, WatchedSubprocVecEnv
 from sb3_savo.algorithms import ALGORITHMS
+from sb3_savo.common.checkpoints import environments
 from tests.checkpoints.runs import Interrupted, count_rollouts, interrupt_and_go_on, interrupted_at
 from tests.models import SMALL
 
@@ -324,6 +325,81 @@ class KnownRandomness(ForeignRandomness):
 
 def noisy(wrapper):
     return DummyVecEnv([lambda: wrapper(gym.make("Pendulum-v1"))])
+
+
+class TaskWithOtherState(gym.Env):
+    """Its two methods have the names, but not the arguments, of those that a checkpoint calls; MuJoCo's are such."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    seconds = 0.0
+
+    def get_state(self):
+        return [0.0]
+
+    def set_state(self, position, velocity):
+        raise AssertionError("it is called by the environment alone")
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        time.sleep(self.seconds)
+        return self.observe(), 0.0, False, False, {}
+
+    def observe(self):
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+
+class SlowTask(TaskWithOtherState):
+    seconds = 0.05
+
+
+def test_methods_of_other_arguments_are_no_state(tmp_path, monkeypatch):
+    count_rollouts(monkeypatch, 5)
+    expected = small(TaskWithOtherState()).learn(100).replay_buffer.observations
+    with interrupted_at(monkeypatch, 70), pytest.raises(Interrupted):
+        small(TaskWithOtherState()).learn(100, checkpoints=tmp_path)
+    np.testing.assert_array_equal(
+        small(TaskWithOtherState()).learn(100, checkpoints=tmp_path).replay_buffer.observations, expected
+    )
+
+
+def test_repeating_an_episode_may_take_longer_than_a_worker_may(tmp_path, monkeypatch):
+    """Sixty steps of 0.05 seconds, where every answer of a worker must come within one second."""
+
+    def learn():
+        env = WatchedSubprocVecEnv([SlowTask], "fork", timeout=1)
+        try:
+            return small(env).learn(66, checkpoints=tmp_path)
+        finally:
+            env.close()
+
+    count_rollouts(monkeypatch, 5)
+    with interrupted_at(monkeypatch, 65), pytest.raises(Interrupted):
+        learn()
+    assert learn().num_timesteps == 66
+
+
+@pytest.mark.parametrize("vec_env", [SubprocVecEnv, WatchedSubprocVecEnv])
+def test_a_class_that_cannot_be_sent_from_its_worker_is_named(tmp_path, vec_env):
+    class Local(TaskWithOtherState):
+        pass
+
+    env = vec_env([Local], "fork")
+    with pytest.raises(ValueError, match=r"the class of environment 0 cannot be sent.*Monitor"):
+        small(env).learn(100, checkpoints=tmp_path)
+    # The worker of SB3's own has ended
+    with suppress(OSError, EOFError):
+        env.close()
+
+
+def test_an_episode_without_an_end_warns(tmp_path, monkeypatch):
+    count_rollouts(monkeypatch, 5)
+    monkeypatch.setattr(environments, "LONG_EPISODE", 30)
+    with pytest.warns(UserWarning, match="an episode has taken more than 30 steps.*TimeLimit"):
+        small(TaskWithOtherState()).learn(100, checkpoints=tmp_path)
 
 
 def test_an_environment_that_does_not_repeat_is_named(tmp_path, monkeypatch):

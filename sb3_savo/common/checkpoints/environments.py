@@ -1,5 +1,6 @@
 """The state of a vectorized environment and of its wrappers."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_state
 from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, recorded_class
 from sb3_savo.common.checkpoints.values import values_of
+from sb3_savo.vec_env import WorkerError
+
+# From so many steps without a reset on, a warning
+LONG_EPISODE = 100_000
 
 # What a wrapper's constructor has made, or what lasts for one step only
 NOT_SAVED = (
@@ -54,7 +59,14 @@ def start_recording(env: VecEnv) -> None:
     if base.has_attr("sb3_savo_recorded"):
         return
     for index in range(base.num_envs):
-        (cls,) = base.get_attr("__class__", indices=[index])
+        try:
+            (cls,) = base.get_attr("__class__", indices=[index])
+        except (WorkerError, OSError, EOFError) as error:
+            raise ValueError(
+                f"checkpoints: the class of environment {index} cannot be sent from its worker. It must be in a module that "
+                "is imported, not in the program itself, or the environment must be wrapped in a Monitor, as by make_vec_env: "
+                f"{error or type(error).__name__}"
+            ) from error
         made = recorded_class(cls) if isinstance(base, DummyVecEnv) else RecordedClass(cls)
         base.set_attr("__class__", made, indices=[index])
 
@@ -83,7 +95,15 @@ def environment_state(env: VecEnv) -> dict[str, Any]:
     state = {"type": type(base).__name__, "wrappers": wrapped, "next_reset": next_reset}
     if knows_its_state(base):
         return {**state, "own": base.get_state()}  # type: ignore[attr-defined]
-    return {**state, "recorded": base.env_method("sb3_savo_recorded")}
+    recorded = base.env_method("sb3_savo_recorded")
+    longest = max(0 if part["actions"] is None else len(part["actions"]) for part in recorded)
+    if longest > LONG_EPISODE:
+        warnings.warn(
+            f"checkpoints: an episode has taken more than {LONG_EPISODE:,} steps. Every checkpoint holds all its actions, and "
+            "a resumed run repeats them. For small checkpoints, episodes must end: gymnasium.wrappers.TimeLimit does it.",
+            stacklevel=2,
+        )
+    return {**state, "recorded": recorded}
 
 
 def set_environment_state(env: VecEnv, state: dict[str, Any], name: str) -> None:
@@ -117,7 +137,12 @@ def set_environment_state(env: VecEnv, state: dict[str, Any], name: str) -> None
             "many."
         )
     for index, recorded in enumerate(state["recorded"]):
-        (difference,) = base.env_method("sb3_savo_replay", recorded, indices=[index])
+        actions, rest = recorded["actions"], {**recorded, "actions": None}
+        base.env_method("sb3_savo_begin_again", rest, indices=[index])
+        # One call per step, since a worker has to answer a call in time
+        for action in actions if actions is not None else ():
+            base.env_method("sb3_savo_repeat", action, indices=[index])
+        (difference,) = base.env_method("sb3_savo_compare", rest, indices=[index])
         if difference is not None:
             raise ValueError(
                 f"checkpoints: environment {index} of {name} does not do again what it did before the checkpoint, although it "

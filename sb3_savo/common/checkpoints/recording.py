@@ -8,6 +8,7 @@ numbers, text, arrays and containers, is noted before every reset.
 """
 
 import copy
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +51,7 @@ class Recording(gym.Env):
         return result
 
     def sb3_savo_recorded(self) -> dict[str, Any]:
-        """:return: What :meth:`sb3_savo_replay` needs to know, and what it compares"""
+        """:return: What decides the episode, its actions, and what is compared when they have been repeated"""
         return {
             "episode": self._sb3_savo_episode,
             "actions": np.stack(self._sb3_savo_actions) if self._sb3_savo_episode and self._sb3_savo_actions else None,
@@ -60,31 +61,39 @@ class Recording(gym.Env):
             "monitors": [monitor_state(monitor) for monitor in monitors_of(self)],
         }
 
-    def sb3_savo_replay(self, recorded: dict[str, Any]) -> str | None:
+    def sb3_savo_begin_again(self, recorded: dict[str, Any]) -> None:
         """
         :param recorded: What :meth:`sb3_savo_recorded` has returned
-        :return: What differs afterwards; None if nothing does
         """
         episode = recorded["episode"]
-        monitors = list(monitors_of(self))
-        if episode is not None:
-            set_generator_state(self, episode["generator"])
-            set_own_state(self, episode["own"])
-            for monitor in monitors:
-                monitor.needs_reset = True
-            self.reset(**episode["kwargs"])
-            for action in recorded["actions"] if recorded["actions"] is not None else ():
-                self.step(action)
-        else:
+        if episode is None:
             set_generator_state(self, recorded["generator"])
             set_own_state(self, recorded["own"])
-        for monitor, state in zip(monitors, recorded["monitors"], strict=True):
+            return
+        set_generator_state(self, episode["generator"])
+        set_own_state(self, episode["own"])
+        for monitor in monitors_of(self):
+            monitor.needs_reset = True
+        self.reset(**episode["kwargs"])
+
+    def sb3_savo_repeat(self, action: Any) -> None:
+        """
+        :param action: The next action of the recorded episode
+        """
+        self.step(action)
+
+    def sb3_savo_compare(self, recorded: dict[str, Any]) -> str | None:
+        """
+        :param recorded: What :meth:`sb3_savo_recorded` has returned
+        :return: What differs after the last action; None if nothing does
+        """
+        for monitor, state in zip(monitors_of(self), recorded["monitors"], strict=True):
             set_monitor_state(monitor, state)
         if not equal(generator_state(self), recorded["generator"]):
             return "its random generator has another state"
         if not equal(own_state(self), recorded["own"]):
             return "get_state() returns something else"
-        if episode is not None and not equal(self._sb3_savo_observation, recorded["observation"]):
+        if recorded["episode"] is not None and not equal(self._sb3_savo_observation, recorded["observation"]):
             return "its last observation is another one"
         return None
 
@@ -131,8 +140,17 @@ def set_generator_state(env: gym.Env, state: dict[str, Any]) -> None:
 
 
 def has_own_state(env: gym.Env) -> bool:
-    """:return: Whether an environment has ``get_state`` and ``set_state``"""
-    return callable(getattr(env.unwrapped, "get_state", None)) and callable(getattr(env.unwrapped, "set_state", None))
+    """:return: Whether an environment has ``get_state()`` and ``set_state(state)``; MuJoCo's has other arguments"""
+    return takes(getattr(env.unwrapped, "get_state", None)) and takes(getattr(env.unwrapped, "set_state", None), "state")
+
+
+def takes(method: Any, *arguments: Any) -> bool:
+    """:return: Whether it is a method that can be called with these arguments"""
+    try:
+        inspect.signature(method).bind(*arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def own_state(env: gym.Env) -> Any:
