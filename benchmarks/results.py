@@ -21,9 +21,9 @@ Q_EVALUATIONS = RESULTS / "q_evaluations.csv"
 KNOWN_RANGES: dict[str, tuple[float | None, float | None, str]] = {
     "MiningExpedition-v0": (0.26, 10.67, "random actions; shortest way to the goal"),
     "RecSim-v0": (2.71, 9.72, "random items; a recommender that knows users and items from the inside"),
-    "InvertedPendulumRestricted-v4": (None, 1000.0, "first evaluation of all runs; greatest possible return"),
+    "InvertedPendulumRestricted-v4": (None, 1000.0, "untrained agents, or first evaluations; greatest possible return"),
 }
-FROM_THE_RUNS = "first evaluation of all runs; highest final score of a method in this report"
+FROM_THE_RUNS = "untrained agents, or first evaluations; highest final score of a method in this report"
 # A run breaks through when it first evaluates above this return
 THRESHOLDS = {"InvertedPendulumRestricted-v4": 900.0}
 SHARE = "value of the chosen action, share of the optimum"
@@ -47,6 +47,7 @@ class Group:
     :param step_unit: What a step is
     :param score_unit: What a score is
     :param ranges: Task → the scores that become 0 and 1, and what they are; None is estimated from the runs
+    :param untrained: Task → the mean score of agents that have learned nothing yet, where runs evaluated them
     :param same_seed: What two runs of one task with the same seed have in common
     :param curves: Curve in the figure on the number of actors → its methods, and their numbers
     :param labels: Method → its name in figures and tables, where it is not the name of the method
@@ -59,6 +60,7 @@ class Group:
     step_unit: str
     score_unit: str
     ranges: Mapping[str, tuple[float | None, float | None, str]] = field(default_factory=dict)
+    untrained: Mapping[str, float] = field(default_factory=dict)
     same_seed: str = "seed"
     curves: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -122,11 +124,14 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
     if len(twice):
         task, method, seed = twice.iloc[0]
         raise ValueError(f"Two runs of {task}, {method}, seed {seed} differ in their settings: a report can not compare them.")
-    tables, versions = [], set()
+    tables, untrained, versions = [], [], set()
     for run in runs:
         if is_finished(folder / run.name):
             key = {"task": run.task, "method": run.method, "seed": run.seed}
-            tables.append(pd.read_csv(folder / run.name / EVALUATIONS).assign(**key))
+            table = pd.read_csv(folder / run.name / EVALUATIONS).assign(**key)
+            is_untrained = table.step < run.steps // run.evaluations
+            untrained.append(table[is_untrained])
+            tables.append(table[~is_untrained])
             recorded = json.loads((folder / run.name / RECORD).read_text()).get("versions", {})
             versions.add(", ".join(f"{package} {version}" for package, version in recorded.items()))
     empty = pd.DataFrame(columns=[*KEYS, "step", "return_mean"])
@@ -145,6 +150,7 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
             for task in set(expected.task)
             if name or task in KNOWN_RANGES
         },
+        untrained=pd.concat(untrained).groupby("task").return_mean.mean().to_dict() if untrained else {},
         same_seed="seed and landscape" if name else "seed",
         curves=curves_over_actors(methods),
         labels={method: labels.get(method, method) for method in methods},

@@ -47,7 +47,8 @@ def normalization(group: Group, runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task in sorted(runs.task.unique()):
         low, high, meaning = group.ranges.get(task, (None, None, FROM_THE_RUNS))
-        low, high = first[task] if low is None else low, best[task] if high is None else high
+        low = group.untrained.get(task, first[task]) if low is None else low
+        high = best[task] if high is None else high
         # Runs that never improved have no range
         rows.append({"task": task, "low": low, "high": high if high > low else low + 1, "meaning": meaning})
     return pd.DataFrame(rows)

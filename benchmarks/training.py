@@ -193,7 +193,8 @@ class RecordEvaluations(BaseCallback):
         self.model.set_logger(Logger(None, [self.logged]))
 
     def _on_step(self) -> bool:
-        if self.num_timesteps // self.every > len(self.recorder.rows):
+        # At the first step, the untrained agent is evaluated
+        if self.num_timesteps // self.every >= len(self.recorder.rows):
             self.evaluate()
         return True
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,11 @@ def suite(tmp_path):
     for run in list_runs(str(path)):
         n_actors = run.settings["arguments"].get("n_actors", 3) * (run.method != "ensemble")
         rng = np.random.default_rng(run.seed)
-        steps = np.linspace(10, 100, 5)
+        # The first evaluation, at the first step, is that of an untrained agent
+        steps = np.concatenate([[1], np.linspace(10, 100, 5)])
         rows = {
             "step": steps,
-            "return_mean": n_actors * steps / 100 + rng.normal(scale=0.05, size=5),
+            "return_mean": n_actors * steps / 100 + rng.normal(scale=0.05, size=6),
             "wall_time": steps * (1 + 0.1 * rng.random()),
             "updates": steps // 2,
             "surrogate_error_pct": 5.0 if n_actors > 1 else None,
@@ -236,6 +238,8 @@ def test_normalization_from_the_runs():
     group = group_of({"a": {0: [1.0, 5.0]}, "b": {0: [3.0, 4.0]}})
     scale = tables.normalization(group, tables.score_runs(group))
     assert scale.low.tolist() == [2.0] and scale.high.tolist() == [5.0]
+    known = replace(group, untrained={"T": 0.5})
+    assert tables.normalization(known, tables.score_runs(known)).low.tolist() == [0.5]
     flat = group_of({"a": {0: [1.0, 1.0]}})
     assert tables.score_runs(flat).final_normalized.tolist() == [0.0], "runs that never improve"
 
