@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sb3_savo import SAVO
+from sb3_savo import SAVO, Ensemble
 from sb3_savo.common.exploration import GaussianCandidateNoise, OrnsteinUhlenbeckCandidateNoise
 from tests.models import QUICK
 
@@ -74,6 +74,45 @@ def test_summarizer(summarizer):
     assert other == wider
 
 
+def summarize_by_lstm(own, elements):
+    """The last states of the directions forward and backward; elements: (n_elements, dim)."""
+    dim = elements.shape[1]
+    lstm = th.nn.LSTM(dim, dim, num_layers=2, bidirectional=True)
+    lstm.load_state_dict(own.state_dict())
+    states, _ = lstm(elements)
+    return th.cat([states[-1, :dim], states[0, dim:]])
+
+
+def summarize_by_transformer(own, elements):
+    """The mean of the elements after self-attention and a feed-forward layer; elements: (n_elements, dim)."""
+    dim = elements.shape[1]
+    layer = th.nn.TransformerEncoderLayer(dim, nhead=4, dim_feedforward=dim, dropout=0.0)
+    layer.load_state_dict(own.state_dict())
+    return layer(elements).mean(dim=0)
+
+
+@pytest.mark.parametrize("summarizer, reference", [("lstm", summarize_by_lstm), ("transformer", summarize_by_transformer)])
+def test_summaries_of_sequences(summarizer, reference):
+    """§13.3, one state and one network at a time: an MLP on every element, the sequence model, and another MLP."""
+    own = make_model(summarizer=summarizer, n_actors=4).actor.nu.summarizer
+    features, earlier = th.randn(5, OBS_DIM), th.randn(5, 3, DIM)
+    summaries = own(features, earlier)
+    assert summaries.shape == (3, 5, SUMMARY)
+
+    def linear(layer, i, x):
+        return x @ layer.weight[i] + layer.bias[i]
+
+    for i, model in enumerate(own.pool.models):
+        for k in range(5):
+            hidden = (linear(own.state, i, features[k]) + linear(own.action, i, earlier[k, : i + 1])).relu()
+            pooled = reference(model, linear(own.element, i, hidden).relu())
+            expected = linear(own.head.output, i, linear(own.head.hidden[0], i, pooled).relu())
+            th.testing.assert_close(summaries[i, k], expected, rtol=1e-4, atol=1e-4)
+    gradients = th.autograd.grad((summaries[2] ** 2).sum(), list(own.pool.models[2].parameters()))
+    # Of the attention queries, keys and values: three parts of one weight
+    assert all(part.abs().sum() > 0 for gradient in gradients if gradient.dim() > 1 for part in gradient.chunk(3))
+
+
 def test_modulation():
     """The summary enters by concatenation to the input: no generators of γ and β, and a wider first layer."""
     missing, beyond, other = difference(make_model(modulation="mlp"))
@@ -99,9 +138,13 @@ def test_init():
     models = {init: make_model(init=init) for init in ("orthogonal", "xavier", "random", "add")}
     assert len({str(shapes(model)) for model in models.values()}) == 1
     hidden = {init: model.actor.nu.net.hidden[1].weight.data[0] for init, model in models.items()}
-    output = {init: model.actor.nu.net.output.weight.data[0] for init, model in models.items()}
     th.testing.assert_close(hidden["orthogonal"].T @ hidden["orthogonal"], th.eye(HIDDEN), atol=1e-5, rtol=0)
-    th.testing.assert_close(output["orthogonal"].T @ output["orthogonal"], 1e-6 * th.eye(DIM), atol=1e-10, rtol=0)
+    default = models["orthogonal"]
+    ensemble = Ensemble("MlpPolicy", ENV_ID, **QUICK)
+    for network in (default.actor.mu, default.actor.nu.net, default.surrogates.psi.net, ensemble.actor.mu):
+        for weight in network.output.weight.data:
+            gains = th.linalg.svdvals(weight)
+            th.testing.assert_close(gains, th.full_like(gains, 1e-3), rtol=1e-3, atol=0)
     bound = np.sqrt(6 / (2 * HIDDEN))
     assert 0.95 * bound < hidden["xavier"].abs().max() <= bound
     assert hidden["random"].std().item() == pytest.approx(1, rel=0.1)
@@ -110,6 +153,14 @@ def test_init():
         weight = model.critic.q_networks.hidden[1].weight
         assert 0.9 / np.sqrt(HIDDEN) < weight.abs().max() <= 1 / np.sqrt(HIDDEN)
         assert th.equal(model.actor.mu.output.weight, model.actor_target.mu.output.weight)
+
+
+def test_only_actors_have_layer_norm():
+    """After each of their hidden layers; no critic, no surrogate and no summarizer has it."""
+    layers = [f"{actor}.{net}" for actor in ("actor", "actor_target") for net in ("mu", "nu.net")]
+    expected = {f"{layer}.norms.{i}.{kind}" for layer in layers for i in (0, 1) for kind in ("weight", "bias")}
+    assert of(shapes(make_model(q_smoothing=True)), ".norms.") == expected
+    assert not of(shapes(make_model({"layer_norm": False})), ".norms.")
 
 
 def test_q_smoothing():

@@ -13,9 +13,38 @@ from sb3_savo import CEM, Q3C, SAVO, ActionEmbedding, Ensemble, GreedyAC, Greedy
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from tests.algorithms import ALGORITHMS, BASELINES
 from tests.models import BATCH, SMALL, make_model, sample
+from tests.reference import q_min
 
 ENV_ID = "HopperRestricted-v5"
 ITEMS_ENV_ID = "MiningExpedition-v0"
+
+
+DEFAULTS = {
+    Ensemble: {"n_actors": 3},
+    Wolpertinger: {"k": 3, "sample_std": 0.01},
+    CEM: {"n_iterations": 3, "n_samples": 30, "n_elites": 3},
+    MultiStart: {"n_starts": 32, "n_ascent_steps": 5, "step_size": 0.1},
+    GreedyAC: {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01},
+    GreedyTD3: {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01},
+    Q3C: {"n_points": 20, "n_nearest": 10, "smoothing": 0.1, "separation_coef": 0.01},
+}
+SHARED = ("learning_rate", "batch_size", "buffer_size", "learning_starts", "tau", "gamma", "policy_delay", "max_grad_norm")
+SHARED += ("target_policy_noise", "selection_epsilon", "exploration_noise_scale")
+
+
+@pytest.mark.parametrize("algorithm", BASELINES)
+def test_defaults(algorithm):
+    """The authors' numbers for each method; what it shares with SAVO is SAVO's (tests/test_run.py)."""
+    model, savo = algorithm("MlpPolicy", "Pendulum-v1"), SAVO("MlpPolicy", "Pendulum-v1")
+    own = DEFAULTS[algorithm]
+    assert {name: getattr(model, name) for name in own} == own
+    assert {name: getattr(model.policy, name, value) for name, value in own.items()} == own
+    assert [getattr(model, name) for name in SHARED] == [getattr(savo, name) for name in SHARED]
+    assert model.policy.net_arch == savo.policy.net_arch and model.policy.n_critics == (1 if algorithm is GreedyAC else 2)
+    if algorithm is GreedyAC:
+        assert model.candidate_noise is None
+    else:
+        assert (model.candidate_noise.theta, model.candidate_noise.sigma) == (0.15, 0.2)
 
 
 def ascended(model, s, action):
@@ -135,18 +164,33 @@ def with_masks():
     return ActionEmbedding(InvalidActionEnvDiscrete(dim=20, n_invalid_actions=10), embeddings)
 
 
-def test_wolpertinger_keeps_to_allowed_items():
+@pytest.mark.parametrize("propose, actor", [("propose", "actor"), ("propose_targets", "actor_target")])
+def test_wolpertinger_keeps_to_allowed_items(propose, actor):
     env = with_masks()
     model = make_model(Wolpertinger, env, k=3)
     batch = sample(model)
     masks = th.rand(BATCH, 20) < 0.5
     masks[:3] = False
     masks[:, 0] = True
-    items = model.policy.snap(model.policy.propose(batch.observations, masks=masks), masks)[1]
+    items = model.policy.snap(getattr(model.policy, propose)(batch.observations, masks=masks), masks)[1]
     for k in range(BATCH):
-        expected = items_by_distance(model, model.actor(batch.observations[k : k + 1])[0, 0], masks[k])[:3].tolist()
+        proposal = getattr(model, actor)(batch.observations[k : k + 1])[0, 0]
+        expected = items_by_distance(model, proposal, masks[k])[:3].tolist()
         n_allowed = int(masks[k].sum())
         assert items[k].tolist() == [expected[j if j < n_allowed else 0] for j in range(3)]
+
+
+def test_wolpertinger_fits_the_smooth_q_at_its_proposal_only():
+    """And at the taken item. The other candidates are items, which no actor proposes."""
+    model = make_model(Wolpertinger, ITEMS_ENV_ID, k=4)
+    batch = sample(model)
+    terms = []
+    for k in range(BATCH):
+        s, taken, proposal = batch.observations[k : k + 1], batch.actions[k : k + 1], batch.candidates[k : k + 1, 0]
+        item = model.policy.items.embed(items_by_distance(model, proposal)[:1])
+        for at, action in ((taken, taken), (proposal, item)):
+            terms.append((model.smooth_critic.q1_forward(s, at) - q_min(model, s, action).detach()) ** 2)
+    th.testing.assert_close(model.smoothing_loss(batch)[0], th.stack(terms).mean(), rtol=1e-4, atol=1e-5)
 
 
 # CEM
@@ -264,6 +308,26 @@ def test_greedy_ac_samples_where_greedy_td3_takes_the_mean():
         assert (model.candidate_noise is None) is samples
         assert model.critic.n_critics == (1 if samples else 2)
     assert make_model(GreedyAC, ENV_ID, policy_kwargs={"net_arch": [8], "n_critics": 3}).critic.n_critics == 3
+
+
+@pytest.mark.parametrize("algorithm, n_critics", [(GreedyAC, 1), (GreedyTD3, 2)])
+def test_greedy_target(algorithm, n_critics):
+    """By the target actor, a sample of it or its mean; Greedy TD3's is the minimum of two critics."""
+    model = make_model(algorithm, ENV_ID)
+    batch = sample(model)
+    th.manual_seed(0)
+    found = model.target_q_values(batch)[0]
+    th.manual_seed(0)
+    draws = th.randn(BATCH, 1, 3) if algorithm is GreedyAC else th.zeros(BATCH, 1, 3)
+    for k in range(BATCH):
+        next_s = batch.next_observations[k : k + 1]
+        with th.no_grad():
+            mean, log_std = model.actor_target.outputs(next_s)[0].split(3, dim=1)
+            action = (mean + log_std.clamp(-20, 2).exp() * draws[k]).tanh()
+            q_values = model.critic_target(next_s, action)
+            expected = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * min(q_values)
+        assert len(q_values) == n_critics
+        th.testing.assert_close(found[k], expected[0], rtol=1e-4, atol=1e-4)
 
 
 # What all have in common

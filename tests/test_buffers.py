@@ -13,7 +13,7 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_savo import CEM, SAVO, SAVOSAC, EmbeddedDiscrete, Ensemble, Wolpertinger
-from sb3_savo.common.buffers import WITH_CANDIDATES
+from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
 from sb3_savo.common.finite import NonFiniteError
 from tests.models import BATCH, SMALL
 
@@ -24,10 +24,16 @@ GOALS = spaces.Dict(observation=VECTOR, achieved_goal=VECTOR, desired_goal=VECTO
 
 
 class Reach(gym.Env):
-    """What is achieved is below 0, and what is desired is 1, so a desired goal below 0 is a relabelled one."""
+    """
+    What is achieved is below 0, and what is desired is 1, so a desired goal below 0 is a relabelled one.
 
-    def __init__(self, action_space=BOX, observation_space=GOALS):
-        self.action_space, self.observation_space = action_space, observation_space
+    :param action_space: Action space
+    :param observation_space: ``GOALS`` or ``VECTOR``
+    :param end: What ends an episode after ten steps, ``terminated`` or ``truncated``
+    """
+
+    def __init__(self, action_space=BOX, observation_space=GOALS, end="truncated"):
+        self.action_space, self.observation_space, self.end = action_space, observation_space, end
 
     def look(self):
         x = -self.np_random.random(2).astype(np.float32)
@@ -41,7 +47,8 @@ class Reach(gym.Env):
 
     def step(self, action):
         self.t += 1
-        return self.look(), -1.0, False, self.t == 10, {}
+        is_last = self.t == 10
+        return self.look(), -1.0, is_last and self.end == "terminated", is_last and self.end == "truncated", {}
 
     def compute_reward(self, achieved, desired, info):
         return -(np.abs(achieved - desired).sum(-1) > 0.1).astype(np.float32)
@@ -145,10 +152,10 @@ KINDS = {
 }
 
 
-def make(kind, action_space, n_envs=2, algorithm=SAVO, **kwargs):
+def make(kind, action_space, n_envs=2, algorithm=SAVO, end="truncated", **kwargs):
     buffer_class, observation_space, options = KINDS[kind]
     policy = "MultiInputPolicy" if observation_space is GOALS else "MlpPolicy"
-    env = DummyVecEnv([lambda: Reach(action_space, observation_space)] * n_envs)
+    env = DummyVecEnv([lambda: Reach(action_space, observation_space, end)] * n_envs)
     if buffer_class is HerReplayBuffer:
         options = {"replay_buffer_class": buffer_class}
     return algorithm(policy, env, **{**SMALL, "learning_starts": 0, **options, **kwargs})
@@ -189,6 +196,21 @@ def test_plain_transitions(kind, action_space):
     assert buffer.size() == 15 + 10 + 10 + 10 and model._n_updates > 0
     copied = pickle.loads(pickle.dumps(buffer))
     np.testing.assert_array_equal(copied.actions, buffer.actions)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_the_target_bootstraps_where_a_time_limit_cuts_an_episode(kind, end):
+    """And nowhere else at the end of an episode. Candidates are stored all the same."""
+    model = make(kind, BOX, end=end, gradient_steps=0).learn(60)
+    assert isinstance(model.replay_buffer, CandidateStorage) and model.replay_buffer.dones[:30].sum() == 6
+    batch = model.replay_buffer.sample(300)
+    assert (batch.dones == 1).any() == (end == "terminated")
+    model.min_target_q_values = lambda obs, actions: th.ones(len(actions), 1)
+    discounted = model.target_q_values(batch)[0] - batch.rewards
+    powers = model.gamma ** th.arange(1, 4 if kind == "n-step" else 2)
+    bootstraps = th.isclose(discounted, powers, atol=1e-5).any(dim=1, keepdim=True)
+    assert th.equal(bootstraps, batch.dones == 0)
 
 
 def test_a_transition_of_ours_is_stored_as_it_is():

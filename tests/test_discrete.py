@@ -426,6 +426,26 @@ def test_the_bellman_target_is_of_an_allowed_item():
     assert changed > BATCH / 2
 
 
+@pytest.mark.parametrize("make_env", [lambda: ENV_ID, lambda: masked_env(tell=True)], ids=["all", "masked"])
+def test_target_policy_noise_moves_to_an_allowed_item(make_env):
+    """The noise moves the picked item's embedding, and the target critics see the item nearest to where it is then."""
+    model = make_model(env=make_env(), target_policy_noise=0.5, target_noise_clip=1.0)
+    batch, seen = sample(model), []
+    next_obs, masks = batch.next_observations, batch.next_action_masks
+    model.critic_target.register_forward_hook(lambda module, args, output: seen.append(args[1]))
+    th.manual_seed(0)
+    model.target_q_values(batch)
+    th.manual_seed(0)
+    with th.no_grad():
+        picked = model.policy.maximize(next_obs, model.policy.snap(model.actor_target(next_obs), masks)[0])[0]
+        moved = (picked + (0.5 * th.randn_like(picked)).clamp(-1, 1)).clamp(-1, 1)
+    allowed = [None] * BATCH if masks is None else masks
+    expected = th.cat([nearest(model, moved[k], allowed[k]) for k in range(BATCH)])
+    assert len(seen) == 1
+    th.testing.assert_close(seen[0], expected)
+    assert (expected != picked).any(dim=1).sum() > BATCH / 4
+
+
 def test_predict_with_masks():
     env = masked_env()
     model = SAVO("MlpPolicy", env, **QUICK).learn(60)

@@ -1,4 +1,4 @@
-"""Methods without actors, which search for the action anew at every state."""
+"""Methods without actors, which find the action of every state by their critics alone."""
 
 from abc import abstractmethod
 
@@ -12,7 +12,7 @@ from sb3_savo.common.policies import MaximizerPolicy
 
 
 class SearchPolicy(MaximizerPolicy):
-    """A policy whose only candidate is the result of a search for the highest Q (Q̂ with Q-smoothing)."""
+    """A policy whose only candidate is the action with the highest Q (Q̂ with Q-smoothing) that :meth:`find_action` finds."""
 
     @abstractmethod
     def find_action(self, obs: PyTorchObs, deterministic: bool = False) -> th.Tensor:
@@ -36,7 +36,10 @@ class SearchPolicy(MaximizerPolicy):
 
 
 class SearchAlgorithm(MaximizerAlgorithm):
-    """Off-policy Q-learning that acts and bootstraps with the result of a search on the online Q."""
+    """
+    Off-policy Q-learning without actors: it acts by, and bootstraps from, the action that its policy finds by the online
+    critics; but Q3C bootstraps from the one that it finds by the target critics.
+    """
 
     @property
     def n_candidates(self) -> int:
