@@ -25,6 +25,7 @@ from benchmarks.words import markdown, number, with_interval
 ROOT = Path(__file__).parent.parent
 REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
 MAIN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
+LEARNED_METHODS = ("savo", "savo_1_actor")
 FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate", "savo_exact")
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -107,9 +108,17 @@ def landscapes(group: str) -> pd.DataFrame:
 
 
 @functools.cache
+def landscape_group(name: str) -> Group:
+    """
+    :param name: The kind of critic, and the number of updates
+    :return: Such runs of study a
+    """
+    return next(group for group in load("study_a", "small", None) if group.name == name)
+
+
 def frozen_group() -> Group:
     """:return: The runs of study a with frozen critics and 2,500 updates"""
-    return next(group for group in load("study_a", "small", None) if group.name == "frozen critic, 2,500 updates")
+    return landscape_group("frozen critic, 2,500 updates")
 
 
 @functools.cache
@@ -131,18 +140,19 @@ def study_best_others() -> pd.DataFrame:
     return pd.DataFrame({"task": tasks, "best of the others": code(table.other), **columns, "verdict": table.verdict})
 
 
-def study_frozen(tasks: Sequence[str] = (), methods: Sequence[str] = FROZEN_METHODS) -> pd.DataFrame:
+def study_means(group: Group, methods: Sequence[str], tasks: Sequence[str] = ()) -> pd.DataFrame:
     """
-    :param tasks: Tasks to show; all if there are none
+    :param group: Runs of study a
     :param methods: Methods to show
+    :param tasks: Tasks to show; all if there are none
     :return: One row per method, one column per task: the mean over the landscapes that all these methods have finished, whose
         number is in brackets, and from five landscapes on its interval
     """
-    final = frozen_group().evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
+    final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
     final = final[list(methods)].dropna()
     columns = {}
     for task, found in final.groupby("task"):
-        name = str(task).removesuffix("-frozen")
+        name = str(task).rpartition("-")[0]
         if not tasks or name in tasks:
             means = [estimate(found[[method]].to_numpy(), mean) for method in found]
             columns[f"{name} ({len(found)})"] = [with_interval(*one) for one in means]
@@ -265,10 +275,11 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "oracles": oracles,
     "speed_parts": speed_parts,
     "study_best_others": study_best_others,
-    "study_frozen": study_frozen,
+    "study_frozen": lambda: study_means(frozen_group(), FROZEN_METHODS),
+    "study_learned": lambda: study_means(landscape_group("learned critic, 5,000 updates"), LEARNED_METHODS),
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
     "study_pendulum": lambda: breakthroughs("study_c"),
-    "study_main": lambda: study_frozen(("Items", "Peaks2D", "Peaks8D", "Rastrigin"), MAIN_METHODS),
+    "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,
 }
 
