@@ -44,6 +44,7 @@ from sb3_savo.envs.landscapes import LandscapeEnv, make_item_landscape, make_lan
 from sb3_savo.envs.mining import MiningExpedition
 from sb3_savo.envs.recsim import RecSim, RecSimVecEnv
 from sb3_savo.envs.restricted import make_restricted
+from sb3_savo.files.archives import seal
 from tests.algorithms import ALGORITHMS
 
 WITH_ITEMS = [algorithm for algorithm in ALGORITHMS if algorithm is not SAVOSAC]
@@ -1018,6 +1019,8 @@ def edit(path, change):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
+    with open(path, "r+b") as file:
+        seal(file)
     return path
 
 
