@@ -47,11 +47,11 @@ class Group:
     :param step_unit: What a step is
     :param score_unit: What a score is
     :param ranges: Task → the scores that become 0 and 1, and what they are; None is estimated from the runs
-    :param untrained: Task → the mean score of agents that have learned nothing yet, where runs evaluated them
     :param same_seed: What two runs of one task with the same seed have in common
     :param curves: Curve in the figure on the number of actors → its methods, and their numbers
     :param labels: Method → its name in figures and tables, where it is not the name of the method
     :param versions: What the runs recorded of the versions that they ran with
+    :param untrained: Task → the mean score of agents that have learned nothing yet, where runs evaluated them
     """
 
     name: str
@@ -60,11 +60,11 @@ class Group:
     step_unit: str
     score_unit: str
     ranges: Mapping[str, tuple[float | None, float | None, str]] = field(default_factory=dict)
-    untrained: Mapping[str, float] = field(default_factory=dict)
     same_seed: str = "seed"
     curves: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[str] = ()
+    untrained: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def missing(self) -> pd.DataFrame:
