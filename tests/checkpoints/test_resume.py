@@ -353,7 +353,7 @@ class TaskWithOtherState(gym.Env):
 
 
 class SlowTask(TaskWithOtherState):
-    seconds = 0.05
+    seconds = 0.1
 
 
 def test_methods_of_other_arguments_are_no_state(tmp_path, monkeypatch):
@@ -367,10 +367,10 @@ def test_methods_of_other_arguments_are_no_state(tmp_path, monkeypatch):
 
 
 def test_repeating_an_episode_may_take_longer_than_a_worker_may(tmp_path, monkeypatch):
-    """Sixty steps of 0.05 seconds, where every answer of a worker must come within one second."""
+    """Sixty steps of 0.1 seconds, where every answer of a worker must come within four seconds."""
 
     def learn():
-        env = WatchedSubprocVecEnv([SlowTask], "fork", timeout=1)
+        env = WatchedSubprocVecEnv([SlowTask], "fork", timeout=4)
         try:
             return small(env).learn(66, checkpoints=tmp_path)
         finally:
