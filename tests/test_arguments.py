@@ -150,5 +150,5 @@ def test_a_small_buffer_does_for_the_default_batch():
 
 def test_too_many_positional_arguments():
     """A value beyond the positional arguments is not taken for one that can be passed by name only."""
-    with pytest.raises(TypeError, match=r"takes from 3 to 4 positional arguments but 5 were given"):
+    with pytest.raises(TypeError, match=r"SAVO takes 3 arguments by position, policy, env, learning_rate, and 4 were given"):
         SAVO("MlpPolicy", "Pendulum-v1", 1e-3, 1e-3)
