@@ -24,12 +24,15 @@ from sb3_savo.acceleration.package_cache import PackageCache, packages_folder
 ARCHIVE = "sb3_savo"
 # One thread at a time loads a package and looks where it was unpacked
 LOADING = threading.Lock()
+# Processors that compilers use side by side
+N_COMPILERS = 2
 
 
 class AheadOfTimeCompiler:
     """
     Compiles several functions side by side, each in processes of its own, so that the compiler's memory is freed when they
-    end. The processes and their files end with :meth:`close`, and with this object.
+    end. The processes and their files end with :meth:`close`, and with this object. Until then torch computes on fewer threads
+    in this process: threads that wait for one whose processor a compiler has got spin, and so slow the compilers down, too.
 
     :raises RuntimeError: if other users can write to the folder of compiled code, or it cannot be made
     """
@@ -43,6 +46,8 @@ class AheadOfTimeCompiler:
         }
         self.cache = PackageCache(packages_folder())
         with ExitStack() as stack:
+            stack.callback(th.set_num_threads, th.get_num_threads())
+            th.set_num_threads(n_threads_beside_compilers())
             self.folder = stack.enter_context(self.cache.work_folder())
             self._processes = stack.enter_context(ExitStack())
             self._close = weakref.finalize(self, stack.pop_all().close)
@@ -78,6 +83,12 @@ class AheadOfTimeCompiler:
     def close(self) -> None:
         """End the processes that still compile, and remove all files but those that were kept."""
         self._close()
+
+
+def n_threads_beside_compilers() -> int:
+    """:return: On how many threads torch computes while compilers run, so that these have processors of their own"""
+    n_processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(th.get_num_threads(), n_processors - N_COMPILERS))
 
 
 def load(package: Path) -> Graph:

@@ -5,6 +5,7 @@ It runs this file: ``python compile_process.py PARENT GRAPH.pt2 PACKAGE.pt2 OPTI
 begun to watch its parent.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 COMPILER_SECONDS = 600.0
 
@@ -97,21 +99,43 @@ def end_with(parent: int) -> None:
     signal.alarm(int(COMPILER_SECONDS) + 60)
 
 
-def main(parent: str, graph: str, package: str, options: str) -> None:
+def compile_graph(graph: str, package: str, options: dict[str, Any]) -> None:
+    """
+    :param graph: The file of an exported graph
+    :param package: Where to write the compiled graph
+    :param options: Options of torch's inductor
+    :raises Exception: if the graph cannot be compiled, or what was compiled cannot be loaded
+    """
+    import torch as th
+
+    import sb3_savo.actions.nearest  # noqa: F401 (whose operator the graph may hold)
+
+    th._inductor.aoti_compile_and_package(th.export.load(graph), package_path=package, inductor_configs=options)
+    with ZipFile(package) as archive:
+        for name in archive.namelist():
+            if name.endswith(".so"):
+                # A function that torch's library lacks would otherwise be missed at the first gradient step
+                ctypes.CDLL(archive.extract(name, Path(package).parent), mode=os.RTLD_NOW)
+
+
+def main(parent: str, graph: str, package: str, options: str, known: str = "") -> None:
     """
     :param parent: The process that waits for the package
     :param graph: The file of an exported graph
     :param package: Where to write the compiled graph
     :param options: Options of torch's inductor, in JSON
+    :param known: ``"ask"`` to let inductor find out by trials, which take six seconds, which of the processor's vector
+        instructions the C++ compiler and torch's library know; otherwise all are taken for known
     """
     end_with(int(parent))
-
-    import torch as th
-
-    import sb3_savo.actions.nearest  # noqa: F401 (whose operator the graph may hold)
-
-    exported = th.export.load(graph)
-    th._inductor.aoti_compile_and_package(exported, package_path=package, inductor_configs=json.loads(options))
+    if known == "ask":
+        compile_graph(graph, package, json.loads(options))
+        return
+    try:
+        compile_graph(graph, package, {**json.loads(options), "cpp.vec_isa_ok": True})
+    except Exception:
+        # Inductor keeps what it took for known, so this process is replaced by a new one
+        os.execv(sys.executable, [sys.executable, "-W", "ignore", __file__, parent, graph, package, options, "ask"])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sb3_savo.networks.parameter_vector import ParameterVector
 
 # Gradient steps of a call of ``learn`` that are computed without compilation, while compilers work. It is a number and not a
 # time, so that a run can be repeated: compiled losses round differently.
-EAGER_STEPS = 100
+EAGER_STEPS = 50
 
 
 class CompiledLosses:

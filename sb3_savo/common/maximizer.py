@@ -77,8 +77,8 @@ class MaximizerAlgorithm(TrainingAlgorithm):
     :param nearest: How a proposal's nearest item is found in a discrete space: ``"exact"``, or ``"approximate"`` by an index
         of the library faiss, for hundreds of thousands of items; its recall is printed with ``verbose=1``
     :param compile: Whether to compile the losses and their gradients by torch's inductor, in separate processes. This needs a
-        C++ compiler. The first 100 gradient steps of :meth:`learn` are computed without compilation, and then the compiled
-        losses take over. The 101st step waits for them, up to a minute, unless the result is found in the folder
+        C++ compiler. The first 50 gradient steps of :meth:`learn` are computed without compilation, and then the compiled
+        losses take over. The 51st step waits for them, up to a minute, unless the result is found in the folder
         ``~/.cache/sb3-savo/compiled`` (or in ``sb3_savo`` of ``TORCHINDUCTOR_CACHE_DIR``, if that is set). ``"auto"``
         compiles runs of 20,000 gradient steps or more. Compiled losses see the settings at the start of :meth:`learn`. A loss
         that cannot be compiled runs without compilation, with a warning.

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch as th
+from torch import nn
 
 from sb3_savo.acceleration import compile_process
+from sb3_savo.acceleration.ahead_of_time import load
 from sb3_savo.acceleration.compile_process import CompileProcess
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
@@ -22,6 +25,11 @@ from sb3_savo.acceleration.compile_process import end_with
 end_with(int(sys.argv[1]))
 subprocess.run(["sleep", "3600"])
 """
+
+
+class Doubled(nn.Module):
+    def forward(self, x):
+        return x.exp().log() + x
 
 
 def runs(process):
@@ -105,6 +113,21 @@ def test_a_parent_that_ended_before(tmp_path):
     arguments = [str(os.getpid() + 10**7), "no graph", "no package", json.dumps({})]
     done = subprocess.run([sys.executable, compile_process.__file__, *arguments], start_new_session=True)
     assert done.returncode == -signal.SIGKILL
+
+
+def test_a_compiler_that_does_not_know_the_processor(tmp_path, monkeypatch):
+    """Inductor is told that the compiler knows all vector instructions. Where that is wrong, inductor asks, and the loss is compiled."""
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in *-mavx*) echo >> {tmp_path}/refused; exit 1;; esac\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    graph, package = tmp_path / "graph.pt2", tmp_path / "sb3_savo.pt2"
+    th.export.save(th.export.export(Doubled(), (th.ones(64),)), graph)
+    CompileProcess(graph, package, tmp_path / "inductor", {}).wait()
+    if "AVX" in th.backends.cpu.get_cpu_capability():
+        assert (tmp_path / "refused").exists()
+    (result,) = load(package)([th.ones(64)])
+    assert th.equal(result, th.full((64,), 2.0))
 
 
 @pytest.mark.expensive

@@ -152,6 +152,30 @@ def test_learn_that_ends_before(compiler_folder):
     assert [path.name for path in compiler_folder.iterdir()] == ["lock"]
 
 
+@pytest.mark.parametrize("n_processors, n_threads, n_beside", [(1, 2, 1), (2, 2, 1), (4, 1, 1), (4, 4, 2), (16, 4, 4)])
+@pytest.mark.usefixtures("quick_compiler")
+def test_threads_beside_compilers(monkeypatch, n_processors, n_threads, n_beside):
+    """Torch leaves two processors to the compilers until the losses take over, or an error ends `learn` before."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(n_processors)), raising=False)
+    before = th.get_num_threads()
+    th.set_num_threads(n_threads)
+    seen = {}
+
+    def look(*_):
+        seen[model._n_updates] = th.get_num_threads()
+        return True
+
+    try:
+        model = make_model()
+        model.learn(60, callback=look)
+        assert [seen[n] for n in (0, 1, 6, 7, 19)] == [n_threads, n_beside, n_beside, n_threads, n_threads]
+        with pytest.raises(ErrorInCallback):
+            make_model().learn(60, callback=fail)
+        assert th.get_num_threads() == n_threads
+    finally:
+        th.set_num_threads(before)
+
+
 def test_a_model_that_is_dropped_before(compiler_folder):
     model = make_model(**ONE_LOSS).learn(40)
     model.train(1, batch_size=16)
