@@ -20,6 +20,8 @@ from sb3_savo.arguments import MAX_SAMPLES, MAX_UNITS, check_choice, check_integ
 from sb3_savo.envs.pictures import HEATMAP_CELLS, draw_heatmap
 
 CONTEXT_DIM = 4
+# Distinguishes the draws of a landscape from those of spaces and environments with the same seed
+LANDSCAPE_STREAM = 1
 
 BEST_COLOR, TAKEN_COLOR = (255, 255, 255), (220, 50, 40)  # of the best action and of the action that was taken
 
@@ -318,6 +320,15 @@ class LandscapeEnv(gym.Env[np.ndarray, Any]):
         return draw_heatmap(values.numpy(), [(np.append(point, 0.0)[:2], color) for point, color in markers])
 
 
+def landscape_rng(landscape_seed: int) -> np.random.Generator:
+    """
+    :param landscape_seed: Seed of a landscape
+    :return: The generator of its draws. ``default_rng(landscape_seed)`` would be that of an action space with this seed, whose
+        first samples, the first random actions of an agent, would lie at the peaks.
+    """
+    return np.random.default_rng([landscape_seed, LANDSCAPE_STREAM])
+
+
 def make_landscape(
     landscape: str = "peaks",
     action_dim: int = 2,
@@ -341,7 +352,7 @@ def make_landscape(
     check_integer("action_dim", action_dim, low=1, high=MAX_UNITS)
     check_integer("n_peaks", n_peaks, low=1, high=MAX_SAMPLES)
     check_integer("landscape_seed", landscape_seed, low=0)
-    rng = np.random.default_rng(landscape_seed)
+    rng = landscape_rng(landscape_seed)
     reward = Peaks(action_dim, n_peaks, rng) if landscape == "peaks" else TEST_FUNCTIONS[landscape](action_dim, rng)
     return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32), render_mode)
 
@@ -369,7 +380,7 @@ def make_item_landscape(
     check_integer("n_clusters", n_clusters, low=1, high=MAX_SAMPLES)
     check_integer("action_dim", action_dim, low=1, high=MAX_UNITS)
     check_integer("landscape_seed", landscape_seed, low=0)
-    rng = np.random.default_rng(landscape_seed)
+    rng = landscape_rng(landscape_seed)
     centers = rng.uniform(-0.8, 0.8, (n_clusters, action_dim))
     spread = 0.1
     embeddings = centers[rng.integers(n_clusters, size=n_items)] + rng.normal(0, spread, (n_items, action_dim))

@@ -131,6 +131,22 @@ def test_contexts_are_uniform():
     assert np.abs(np.corrcoef(contexts.T) - np.eye(CONTEXT_DIM)).max() < 0.1
 
 
+@pytest.mark.parametrize("task", CONTINUOUS)
+def test_random_actions_do_not_give_the_optimum_away(task):
+    """
+    An action space that has the landscape's seed draws other numbers. Its first sample, the first random action of an agent,
+    would otherwise lie at the optimum.
+    """
+    optima, samples = [], []
+    for seed in range(300):
+        env = made(task, landscape_seed=seed)
+        env.action_space.seed(seed)
+        samples.append(env.action_space.sample())
+        optima.append(env.landscape.best(th.zeros(1, CONTEXT_DIM))[0].numpy())
+    correlation = np.corrcoef(np.ravel(optima), np.ravel(samples))[0, 1]
+    assert abs(correlation) < 0.3
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_landscape_seed(task):
     """The landscape depends on nothing but ``landscape_seed``."""
