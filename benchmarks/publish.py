@@ -186,9 +186,11 @@ def speed_update() -> pd.DataFrame:
 
 def speed_parts() -> pd.DataFrame:
     acting, collection, training, memory = map(speed, ("acting", "collection", "training", "memory"))
+    operations = pd.read_csv(RESULTS / "speed" / "operations-1.csv", comment="#")
     parts = [
         ("`predict`, 1 observation", acting[acting.n_envs == 1], "SAVO {}"),
         ("`predict`, 16 observations", acting[acting.n_envs == 16], "SAVO {}"),
+        ("`predict`, floating-point operations", operations, "SAVO {}"),
         ("collection, 1 environment", collection[collection.n_envs == 1], "SAVO {} highest"),
         ("collection, 16 environments", collection[collection.n_envs == 16], "SAVO {} highest"),
         ("step and gradient step, compiled", training, "SAVO {} highest"),

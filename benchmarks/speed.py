@@ -8,7 +8,8 @@ How fast does SAVO learn and act, relative to SB3's TD3? Ratios of medians and o
 
 update: one gradient step of SAVO, of SB3's TD3, and of SBX's TD3 if it is installed, with the shapes of Hopper and of RecSim.
 SAVO runs eager and compiled, in either precision; ``torch_medium`` is float32 under
-``torch.set_float32_matmul_precision("medium")``. acting: one call of ``predict``. collection: environment steps without
+``torch.set_float32_matmul_precision("medium")``. acting: one call of ``predict``. operations: floating-point operations in the
+matrix products of such a call, per observation, which are counted and not timed. collection: environment steps without
 learning. training: environment steps per second with one gradient step each. memory: peak memory of a process that trains.
 compilation: the first gradient steps, until compiled losses take over, with an empty folder of compiled code (cold) and again
 (warm).
@@ -31,6 +32,7 @@ import pandas as pd
 import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import SHAPES, add_timing_arguments, compare_to, make_model, run_parts, take_over, time_interleaved
 from sb3_savo import SAVO
@@ -122,6 +124,25 @@ def acting(args: argparse.Namespace) -> pd.DataFrame:
         times = time_interleaved({label: partial(predict, model, obs) for label, model in models.items()}, args.repeats)
         tables.append(compare_to("TD3", times, 100).assign(n_envs=n_envs))
     return pd.concat(tables)
+
+
+def operations(args: argparse.Namespace) -> pd.DataFrame:
+    """
+    :param args: The command line
+    :return: One row per method: floating-point operations in the matrix products of ``predict``, per observation
+    """
+    shapes, n_observations = SHAPES["Hopper"], 16
+    models = {"TD3": make_model(TD3, shapes, device=args.device)}
+    models |= {f"SAVO {n}": make_model(SAVO, shapes, device=args.device, n_actors=n) for n in args.actors}
+    rows = []
+    for name, model in models.items():
+        model.policy.set_training_mode(False)
+        obs, _ = model.policy.obs_to_tensor(np.zeros((n_observations, shapes.obs_dim), dtype=np.float32))
+        with th.no_grad(), FlopCounterMode(display=False) as counter:
+            model.policy._predict(obs, deterministic=True)
+        rows.append({"what": name, "flop": counter.get_total_flops() / n_observations})
+    table = pd.DataFrame(rows)
+    return table.assign(ratio=table.flop / table.flop[0])
 
 
 def collection(args: argparse.Namespace) -> pd.DataFrame:
@@ -247,6 +268,7 @@ def compilation(args: argparse.Namespace) -> pd.DataFrame:
 PARTS = {
     "update": update,
     "acting": acting,
+    "operations": operations,
     "collection": collection,
     "training": training,
     "memory": memory,

@@ -116,7 +116,7 @@ def test_a_parent_that_ended_before(tmp_path):
 
 
 def test_a_compiler_that_does_not_know_the_processor(tmp_path, monkeypatch):
-    """Inductor is told that the compiler knows all vector instructions. Where that is wrong, inductor asks, and the loss is compiled."""
+    """Where inductor was told wrongly that the compiler knows all vector instructions, it asks, and the loss is compiled."""
     compiler = tmp_path / "g++"
     compiler.write_text(f'#!/bin/sh\ncase "$*" in *-mavx*) echo >> {tmp_path}/refused; exit 1;; esac\nexec g++ "$@"\n')
     compiler.chmod(0o755)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from benchmarks import speed, timing
 
@@ -19,6 +20,18 @@ def test_command(monkeypatch, tmp_path, capsys):
         table = pd.read_csv(tmp_path / f"{part}-1.csv", comment="#")
         assert len(table) == n_rows and (table.median_ms > 0).all() and (table.ratio[table.what == "TD3"] == 1).all()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_operations(monkeypatch, tmp_path):
+    """One actor of SAVO is the network of TD3. With more actors, a critic comes for every proposal."""
+    monkeypatch.setattr(sys, "argv", ["speed", "--parts", "operations", "--actors", "1", "3", "--folder", str(tmp_path)])
+    speed.main()
+    table = pd.read_csv(tmp_path / "operations-1.csv", comment="#")
+    assert table.what.tolist() == ["TD3", "SAVO 1", "SAVO 3"]
+    assert table.flop[0] == table.flop[1] == 2 * (11 * 256 + 256 * 256 + 256 * 3)
+    critics = 3 * 2 * (14 * 256 + 256 * 256 + 256)
+    assert table.flop[2] > 3 * table.flop[0] + critics
+    assert table.ratio.tolist() == pytest.approx((table.flop / table.flop[0]).tolist(), abs=1e-3)
 
 
 def test_compilation(monkeypatch, tmp_path):
