@@ -727,14 +727,14 @@ RETURNED: list[tuple[str, Any, tuple[str, ...]]] = [
     ("too-many", np.float32([0, 0, 0, 0]), ("(4,)", "must be (3,)")),
     ("number", 0.5, ("()", "must be (3,)")),
 ]
-for name, observation, words in RETURNED:
+for name, observation, named in RETURNED:
     for moment, number in (("reset", 0), ("step", 7), ("learning", 25)):
         each(
             ALGORITHMS,
             f"learn-observation-{name}-{moment}",
             lambda a, _, observation=observation, number=number: make(a, Wrong(observation, number)).learn(60),
             ValueError,
-            *words,
+            *named,
         )
 add(
     "learn-observation-of-an-end",

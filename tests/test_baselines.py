@@ -28,8 +28,10 @@ DEFAULTS = {
     GreedyTD3: {"n_samples": 30, "n_elites": 3, "entropy_coef": 0.01},
     Q3C: {"n_points": 20, "n_nearest": 10, "smoothing": 0.1, "separation_coef": 0.01},
 }
-SHARED = ("learning_rate", "batch_size", "buffer_size", "learning_starts", "tau", "gamma", "policy_delay", "max_grad_norm")
-SHARED += ("target_policy_noise", "selection_epsilon", "exploration_noise_scale")
+SHARED = (
+    *("learning_rate", "batch_size", "buffer_size", "learning_starts", "tau", "gamma", "policy_delay", "max_grad_norm"),
+    *("target_policy_noise", "selection_epsilon", "exploration_noise_scale"),
+)
 
 
 @pytest.mark.parametrize("algorithm", BASELINES)
