@@ -35,9 +35,10 @@ def test_score():
 
 
 def test_both_methods_have_the_same_settings(tmp_path):
-    commands = {algo: demo.command(algo, tmp_path, demo.N_STEPS) for algo in demo.CLASSES}
+    commands = {algo: demo.command(algo, tmp_path, demo.N_STEPS, landscape_seed=5) for algo in demo.CLASSES}
     shared = {algo: [word for word in words if word != algo] for algo, words in commands.items()}
     assert shared["td3"] == [*shared["savo"], *demo.OWN_HYPERPARAMETERS["td3"]]
+    assert all(words[words.index("--env-kwargs") + 1] == "landscape_seed:5" for words in commands.values())
     assert f"{demo.ENV_ID}:" in hyperparams_file("savo").read_text()
 
 
