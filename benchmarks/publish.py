@@ -95,12 +95,9 @@ def discrete() -> pd.DataFrame:
     )
 
 
-def landscapes(group: str) -> pd.DataFrame:
-    """
-    :param group: Name of a group of the report on landscapes
-    :return: One row per method, one column per task
-    """
-    table = scores(REPORTS / "landscapes" / f"{group}-scores.csv")
+def landscapes() -> pd.DataFrame:
+    """:return: One row per method, one column per task"""
+    table = scores(REPORTS / "landscapes" / "frozen-critic-2500-updates-scores.csv")
     table = table[table.seeds >= 5]
     wide = table.pivot(index="method", columns="task", values="final").reindex(table.method.unique())
     wide = wide.dropna().reset_index()
@@ -272,8 +269,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "discrete": discrete,
     "evaluations": evaluations,
     "items": items,
-    "landscapes_frozen": lambda: landscapes("frozen-critic-2500-updates"),
-    "landscapes_learned": lambda: landscapes("learned-critic-5000-updates"),
+    "landscapes_frozen": landscapes,
     "oracles": oracles,
     "speed_parts": speed_parts,
     "study_best_others": study_best_others,
