@@ -67,7 +67,7 @@ def test_actor_loss_and_its_gradient(settings):
     for k in range(BATCH):
         s = batch.observations[k : k + 1]
         actions = [a.detach() for a in propose(model.actor, s)]
-        own = type(known)(known.actions[k], known.q_values[k])
+        own = type(known)(*(part[k] for part in known))
         first = model.critic if model.smooth_critic is None else model.smooth_critic
         objective += first.q1_forward(s, actions[0]).item()
         for i in range(1, model.n_actors):
@@ -99,6 +99,8 @@ def test_what_is_searched():
         s = batch.observations[k : k + 1]
         for j in range(N_POOL):
             th.testing.assert_close(known.q_values[k, j], q_searched(model, s, known.actions[k : k + 1, j])[0, 0])
+        for i, action in enumerate(propose(model.actor, s)):
+            th.testing.assert_close(known.proposal_q_values[k, i], q_searched(model, s, action)[0, 0])
     after = model.replay_buffer.recall(batch.rows)
     for k, row in enumerate(batch.rows.tolist()):
         rows = [m for m, other in enumerate(batch.rows.tolist()) if other == row]
@@ -192,6 +194,8 @@ def test_items_of_the_pool():
     th.manual_seed(0)
     found = model.search(batch)
     th.testing.assert_close(found.actions, model.policy.items.embed(pool))
+    embedded = model.policy.snap(model.actor(batch.observations))[0]
+    th.testing.assert_close(found.proposal_q_values, model.surrogate_q_values(batch.observations, embedded))
     after = model.replay_buffer.recall(batch.rows)
     proposed = model.policy.snap(model.actor(batch.observations))[1]
     for k in range(BATCH):

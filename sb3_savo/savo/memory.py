@@ -32,10 +32,12 @@ class Known(NamedTuple):
 
     :param actions: In [-1, 1], (batch, n, action_dim)
     :param q_values: The Q there that surrogates are made of, (batch, n)
+    :param proposal_q_values: The same Q at the actors' own proposals, in a discrete space at their items, (batch, n_actors)
     """
 
     actions: th.Tensor
     q_values: th.Tensor
+    proposal_q_values: th.Tensor
 
 
 def others(known: th.Tensor, n: int) -> th.Tensor:

@@ -191,7 +191,7 @@ class SAVO(MaximizerAlgorithm):
         user's own keeps no known actions: there the taken action stands for the known one.
 
         :param batch: Transitions
-        :return: What was evaluated, without the proposals
+        :return: What was evaluated
         """
         items, rows = self.policy.items, getattr(batch, "rows", None)
         if rows is not None:
@@ -205,15 +205,16 @@ class SAVO(MaximizerAlgorithm):
         else:
             assert proposed_items is not None
             pool = make_item_pool(known, batch, items.n_items)
+            actions = th.cat([items.embed(pool), proposals], dim=1)
             # Which items are allowed in this state is not stored, so with masks no proposal becomes known
             has_masks = getattr(batch, "next_action_masks", None) is not None
             choices = pool if has_masks else th.cat([pool, proposed_items], dim=1)
-            actions = items.embed(choices)
         q_values = self.surrogate_q_values(batch.observations, actions)
         if rows is not None:
-            best = q_values.argmax(dim=1)
+            best = q_values[:, : choices.shape[1]].argmax(dim=1)
             self.memory.remember(rows, choices[th.arange(len(best)), best])
-        return Known(actions[:, : pool.shape[1]], q_values[:, : pool.shape[1]])
+        n_pool = pool.shape[1]
+        return Known(actions[:, :n_pool], q_values[:, :n_pool], q_values[:, n_pool:])
 
     def actor_loss(self, batch: Batch, known: Known | None = None) -> LossAndMetrics:
         """
@@ -255,7 +256,11 @@ class SAVO(MaximizerAlgorithm):
             thresholds = anchor_thresholds(q_values.detach())
         else:
             q_values = (self.surrogate_q_values if self.smooth_critic is None else self.policy.actor_objective)(obs, proposals)
-            thresholds = anchor_thresholds(self.surrogate_q_values(obs, self.policy.snap(anchors)[0]).detach())
+            if known is None:
+                q_anchors = self.surrogate_q_values(obs, self.policy.snap(anchors)[0]).detach()
+            else:
+                q_anchors = known.proposal_q_values
+            thresholds = anchor_thresholds(q_anchors)
         q_values = q_values[:, 1:]
         if self.surrogate == "hybrid":
             flat = learned
