@@ -25,8 +25,7 @@ from benchmarks.words import markdown, number, with_interval
 ROOT = Path(__file__).parent.parent
 REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
 MAIN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
-LEARNED_METHODS = ("savo", "savo_1_actor")
-FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate", "savo_exact")
+FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate")
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -229,6 +228,10 @@ def items() -> pd.DataFrame:
             "SAVO, minutes": table.savo_minutes.map("{:.1f}".format),
             "DQN, minutes": [f"{minutes:.1f}" if minutes > 0 else "not measured" for minutes in table.dqn_minutes],
             "SAVO / DQN": [f"{ratio:.1f}" if ratio > 0 else "" for ratio in table.ratio],
+            "compiled SAVO / DQN": [f"{ratio:.1f}" if ratio > 0 else "" for ratio in table.compiled_ratio],
+            "operations of an update, SAVO / DQN": [
+                f"{ratio:.1f}" if ratio > 0 else "" for ratio in table.savo_update_mflop / table.dqn_update_mflop
+            ],
             "SAVO with an update per 20 steps, minutes": seldom.map("{:.1f}".format),
         }
     )
@@ -274,7 +277,6 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "speed_parts": speed_parts,
     "study_best_others": study_best_others,
     "study_frozen": lambda: study_means(frozen_group(), FROZEN_METHODS),
-    "study_learned": lambda: study_means(landscape_group("learned critic, 5,000 updates"), LEARNED_METHODS),
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
     "study_pendulum": lambda: breakthroughs("study_c"),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
