@@ -25,6 +25,7 @@ from benchmarks.words import markdown, number, with_interval
 ROOT = Path(__file__).parent.parent
 REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "results"
 MAIN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
+LEARNED_METHODS = ("savo", "savo_1_actor")
 FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate")
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -277,6 +278,8 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "speed_parts": speed_parts,
     "study_best_others": study_best_others,
     "study_frozen": lambda: study_means(frozen_group(), FROZEN_METHODS),
+    "study_learned": lambda: study_means(landscape_group("learned critic, 5,000 updates"), LEARNED_METHODS),
+    "study_resolved": lambda: study_means(landscape_group("learned critic, 10,000 updates"), LEARNED_METHODS),
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
     "study_pendulum": lambda: breakthroughs("study_c"),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
