@@ -36,7 +36,12 @@ def command(suite, *arguments):
 
 
 def start(suite, *arguments):
-    return subprocess.Popen(command(suite, *arguments), cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A shell's background job ignores SIGINT, and so would its children
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command(suite, *arguments), cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def do(suite, *arguments):
