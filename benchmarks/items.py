@@ -22,9 +22,8 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 from stable_baselines3 import DQN
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import add_timing_arguments, medians, run_parts, take_over, time_interleaved
+from benchmarks.timing import add_timing_arguments, count_flops, medians, run_parts, take_over, time_interleaved
 from sb3_savo import SAVO
 
 MAX_ITEMS_OF_DQN = 100_000
@@ -58,9 +57,7 @@ def items(args: argparse.Namespace) -> pd.DataFrame:
                 compiled = SAVO("MlpPolicy", env, seed=0, device="cpu", compile=True, **shared).learn(300)
                 take_over(compiled)
                 calls["savo_compiled_ms"] = partial(compiled.train, N_UPDATES, 256)
-            with FlopCounterMode(display=False) as counter:
-                model.train(N_UPDATES, 256)
-            counts[f"{name}_update_mflop"] = counter.get_total_flops() / N_UPDATES / 1e6
+            counts[f"{name}_update_mflop"] = count_flops(calls[f"{name}_update_ms"]) / N_UPDATES / 1e6
         times = medians(time_interleaved(calls, args.repeats, time.process_time))
         row = {name: times.get(name, np.nan) / (N_ACTIONS if "act" in name else N_UPDATES) for name in COLUMNS}
         cycles = {name: TRAIN_FREQ * row[f"{name}_act_ms"] + row[f"{name}_update_ms"] for name in ("savo", "dqn")}

@@ -10,13 +10,13 @@ The profiler slows the step down, above all its short operations. ``benchmarks.s
 
 import argparse
 import warnings
+from functools import partial
 
 import pandas as pd
 import torch as th
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import SHAPES, machine, make_model, take_over
+from benchmarks.timing import SHAPES, count_flops, machine, make_model, take_over
 from sb3_savo import SAVO
 
 PHASES = ("sample", "search", "gradient", "optimizer", "targets")
@@ -35,12 +35,10 @@ def table(events: list[th.autograd.profiler_util.FunctionEvent], n_steps: int, b
 
 def flops(model: SAVO) -> float:
     """
-    :param model: A model whose losses are not compiled, since torch does not count the operations of compiled code
+    :param model: A model whose losses are not compiled
     :return: Floating-point operations in the matrix products of a gradient step; a delayed update counts as its share
     """
-    with FlopCounterMode(display=False) as counter:
-        model.train(gradient_steps=model.policy_delay, batch_size=256)
-    return counter.get_total_flops() / model.policy_delay
+    return count_flops(partial(model.train, model.policy_delay, 256)) / model.policy_delay
 
 
 def main() -> None:

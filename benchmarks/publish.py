@@ -182,8 +182,8 @@ def speed_update() -> pd.DataFrame:
 
 
 def speed_parts() -> pd.DataFrame:
-    acting, collection, training, memory = map(speed, ("acting", "collection", "training", "memory"))
-    operations = pd.read_csv(RESULTS / "speed" / "operations-1.csv", comment="#")
+    names = ("acting", "operations", "collection", "training", "memory")
+    acting, operations, collection, training, memory = map(speed, names)
     parts = [
         ("`predict`, 1 observation", acting[acting.n_envs == 1], "SAVO {}"),
         ("`predict`, 16 observations", acting[acting.n_envs == 16], "SAVO {}"),

@@ -32,9 +32,17 @@ import pandas as pd
 import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import SHAPES, add_timing_arguments, compare_to, make_model, run_parts, take_over, time_interleaved
+from benchmarks.timing import (
+    SHAPES,
+    add_timing_arguments,
+    compare_to,
+    count_flops,
+    make_model,
+    run_parts,
+    take_over,
+    time_interleaved,
+)
 from sb3_savo import SAVO
 
 N_STEPS = 10  # gradient steps per timed call
@@ -105,14 +113,22 @@ def update(args: argparse.Namespace) -> pd.DataFrame:
     return pd.concat(tables)
 
 
+def acting_models(args: argparse.Namespace) -> dict[str, Any]:
+    """
+    :param args: The command line
+    :return: TD3 and SAVO with every number of actors, by name, with Hopper's shapes
+    """
+    models = {"TD3": make_model(TD3, SHAPES["Hopper"], device=args.device)}
+    return models | {f"SAVO {n}": make_model(SAVO, SHAPES["Hopper"], device=args.device, n_actors=n) for n in args.actors}
+
+
 def acting(args: argparse.Namespace) -> pd.DataFrame:
     """
     :param args: The command line
     :return: One row per number of environments and method: one call of ``predict``
     """
     shapes = SHAPES["Hopper"]
-    models = {"TD3": make_model(TD3, shapes, device=args.device)}
-    models |= {f"SAVO {n}": make_model(SAVO, shapes, device=args.device, n_actors=n) for n in args.actors}
+    models = acting_models(args)
     tables = []
     for n_envs in (1, 10, 16):
         obs = np.random.default_rng(0).uniform(-1, 1, (n_envs, shapes.obs_dim)).astype(np.float32)
@@ -131,16 +147,12 @@ def operations(args: argparse.Namespace) -> pd.DataFrame:
     :param args: The command line
     :return: One row per method: floating-point operations in the matrix products of ``predict``, per observation
     """
-    shapes, n_observations = SHAPES["Hopper"], 16
-    models = {"TD3": make_model(TD3, shapes, device=args.device)}
-    models |= {f"SAVO {n}": make_model(SAVO, shapes, device=args.device, n_actors=n) for n in args.actors}
     rows = []
-    for name, model in models.items():
+    for name, model in acting_models(args).items():
         model.policy.set_training_mode(False)
-        obs, _ = model.policy.obs_to_tensor(np.zeros((n_observations, shapes.obs_dim), dtype=np.float32))
-        with th.no_grad(), FlopCounterMode(display=False) as counter:
-            model.policy._predict(obs, deterministic=True)
-        rows.append({"what": name, "flop": counter.get_total_flops() / n_observations})
+        obs, _ = model.policy.obs_to_tensor(np.zeros((1, SHAPES["Hopper"].obs_dim), dtype=np.float32))
+        with th.no_grad():  # by the policy in torch, since NumPy's operations are not counted
+            rows.append({"what": name, "flop": count_flops(partial(model.policy._predict, obs, deterministic=True))})
     table = pd.DataFrame(rows)
     return table.assign(ratio=table.flop / table.flop[0])
 

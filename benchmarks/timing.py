@@ -20,6 +20,7 @@ import pandas as pd
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
@@ -100,6 +101,16 @@ def take_over(model: Any) -> None:
     if getattr(model, "compile", False) is True:
         # Losses that are due in every few steps only are due in one of the last
         model.train(gradient_steps=EAGER_STEPS + model.policy_delay, batch_size=model.batch_size)
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """
+    :param call: A call whose losses are not compiled, since torch does not count the operations of compiled code
+    :return: Floating-point operations in its matrix products
+    """
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def time_interleaved(

@@ -124,8 +124,8 @@ def main(parent: str, graph: str, package: str, options: str, known: str = "") -
     :param graph: The file of an exported graph
     :param package: Where to write the compiled graph
     :param options: Options of torch's inductor, in JSON
-    :param known: ``"ask"`` to let inductor find out by trials, which take six seconds, which of the processor's vector
-        instructions the C++ compiler and torch's library know; otherwise all are taken for known
+    :param known: ``"ask"`` to let inductor find out by compiling trials, which of the processor's vector instructions the C++
+        compiler and torch's library know; otherwise all are taken for known
     """
     end_with(int(parent))
     if known == "ask":

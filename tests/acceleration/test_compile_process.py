@@ -29,7 +29,7 @@ subprocess.run(["sleep", "3600"])
 
 class Doubled(nn.Module):
     def forward(self, x):
-        return x.exp().log() + x
+        return x + x
 
 
 def runs(process):
