@@ -1,5 +1,7 @@
 """The search memory against a slow reference, one state and one action at a time; what the replay buffers remember."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,7 +12,17 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_savo import SAVO
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
-from sb3_savo.savo.memory import MIN_GAIN, MIN_SQUARE, N_NEAR, N_OTHERS, N_UNIFORM, make_item_pool, make_pool
+from sb3_savo.savo.memory import (
+    ASCENT_STEP_SIZE,
+    MIN_GAIN,
+    MIN_SQUARE,
+    N_ASCENT_STEPS,
+    N_NEAR,
+    N_OTHERS,
+    N_UNIFORM,
+    make_item_pool,
+    make_pool,
+)
 from tests.models import BATCH, SMALL, make_model, sample
 from tests.reference import propose, q_min
 from tests.test_buffers import BOX, GOALS, ITEMS, VECTOR, Board, Reach
@@ -82,14 +94,14 @@ def test_actor_loss_and_its_gradient(settings):
 
 
 def test_what_is_searched():
-    """The known action, known actions of others, near ones and uniform ones, then the proposals; the best is remembered."""
+    """The known action, those of others, near ones and raised uniform ones, then the proposals; the best is remembered."""
     model = memory_model()
     batch = sample(model)
     before = model.replay_buffer.recall(batch.rows)
     th.manual_seed(3)
     known = model.search(batch)
     th.manual_seed(3)
-    th.testing.assert_close(known.actions, make_pool(before))
+    th.testing.assert_close(known.actions, make_pool(before, partial(model.surrogate_q_values, batch.observations)))
     assert known.actions.shape == (BATCH, N_POOL, 1) and known.q_values.shape == (BATCH, N_POOL)
     assert known.actions.abs().max() <= 1 and not known.q_values.requires_grad
     th.testing.assert_close(known.actions[:, 0], before)
@@ -111,6 +123,37 @@ def test_what_is_searched():
             best.append(max(choices, key=lambda a, s=s: q_searched(model, s, a[None]).item()))
         assert any(th.allclose(after[k], b, atol=1e-6) for b in best)
     assert (after != before).any()
+
+
+def raised(model, s, action):
+    """N_ASCENT_STEPS steps up Q, ever shorter, each as long as one of ASCENT_STEP_SIZE in every dimension at first."""
+    for i in range(N_ASCENT_STEPS):
+        action.requires_grad_()
+        slope = th.autograd.grad(q_searched(model, s, action).sum(), action)[0]
+        length = ASCENT_STEP_SIZE * slope.numel() ** 0.5 * (1 - i / N_ASCENT_STEPS)
+        action = (action.detach() + length * slope / slope.norm()).clamp(-1, 1)
+    return action
+
+
+@pytest.mark.parametrize("settings", [{}, {"q_smoothing": True}, {"env": "HopperRestricted-v5"}])
+def test_random_actions_of_the_pool_are_raised(settings):
+    model = memory_model(**settings)
+    batch = sample(model)
+    gradients = [parameter.grad for parameter in model.policy.parameters()]
+    th.manual_seed(3)
+    pool = model.search(batch).actions
+    th.manual_seed(3)
+    dim = pool.shape[2]
+    th.randn(BATCH, N_NEAR, dim)
+    uniform = th.rand(BATCH, N_UNIFORM, dim) * 2 - 1
+    for k in range(BATCH):
+        s = batch.observations[k : k + 1]
+        for j in range(N_UNIFORM):
+            th.testing.assert_close(
+                pool[k, j - N_UNIFORM], raised(model, s, uniform[k : k + 1, j].clone())[0], rtol=0, atol=1e-4
+            )
+    assert not pool.requires_grad
+    assert all(parameter.grad is before for parameter, before in zip(model.policy.parameters(), gradients, strict=True))
 
 
 def test_the_known_action_gets_better():

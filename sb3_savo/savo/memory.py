@@ -3,14 +3,17 @@ The search memory: better actions than the actors propose, found by a little sea
 
 A landscape with many hills has no gradient that leads from one hill to a higher one. Search finds the higher hill, but takes
 hundreds of evaluations per state. The memory spreads them over the many visits that a transition gets: each visit evaluates a
-small pool, and the replay buffer keeps the best action of it for the next visit. The known actions of other transitions are
-in the pool, since what is good in one state is often good in another: a discovery spreads over all states.
+small pool, and the replay buffer keeps the best action of it for the next visit. Random actions of the pool first take a few
+steps up Q, since a random action meets the foot of a higher hill more often than its top. The known actions of other
+transitions are in the pool, since what is good in one state is often good in another: a discovery spreads over all states.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch as th
 
+from sb3_savo.actions.candidates import ascend
 from sb3_savo.common.buffers import Batch, CandidateReplayBufferSamples
 
 # Size of the pool, beside the actors' proposals and the known action of the transition itself
@@ -19,6 +22,9 @@ N_NEAR = 2
 N_UNIFORM = 2
 # Standard deviation of the actions near the known one, in an action space scaled to [-1, 1]
 NEAR_STD = 0.1
+# Steps up Q from every uniform action, and the length of the first one per dimension (root mean square)
+N_ASCENT_STEPS = 3
+ASCENT_STEP_SIZE = 0.1
 
 # What counts as a gain, as a share of |Q|: more than the rounding of float32
 MIN_GAIN = 1e-5
@@ -49,16 +55,19 @@ def others(known: th.Tensor, n: int) -> th.Tensor:
     return th.stack([known.roll(i + 1, dims=0) for i in range(n)], dim=1)
 
 
-def make_pool(known: th.Tensor) -> th.Tensor:
+def make_pool(known: th.Tensor, q: Callable[[th.Tensor], th.Tensor]) -> th.Tensor:
     """
     :param known: The known action of every transition of a batch, in [-1, 1], (batch, action_dim)
+    :param q: Values of several actions per transition, (batch, n)
     :return: The actions to evaluate beside the proposals: the known action first, known actions of other transitions, actions
-        near the known one, and uniformly random ones; (batch, 1 + N_OTHERS + N_NEAR + N_UNIFORM, action_dim)
+        near the known one, and the ends of a few steps up Q from uniformly random ones;
+        (batch, 1 + N_OTHERS + N_NEAR + N_UNIFORM, action_dim)
     """
     own = known.unsqueeze(1)
     near = own + NEAR_STD * th.randn(len(known), N_NEAR, known.shape[1], device=known.device)
     uniform = th.rand(len(known), N_UNIFORM, known.shape[1], device=known.device) * 2 - 1
-    return th.cat([own, others(known, N_OTHERS), near.clamp(-1, 1), uniform], dim=1)
+    raised = ascend(q, uniform, N_ASCENT_STEPS, ASCENT_STEP_SIZE * known.shape[1] ** 0.5)
+    return th.cat([own, others(known, N_OTHERS), near.clamp(-1, 1), raised], dim=1)
 
 
 def make_item_pool(known: th.Tensor, batch: Batch, n_items: int) -> th.Tensor:

@@ -187,8 +187,8 @@ class SAVO(MaximizerAlgorithm):
     def search(self, batch: Batch) -> Known:
         """
         Evaluate a few actions at the states of a batch: the actors' proposals, the known action of each transition, those of
-        other transitions, some near it and some random ones. The best of them is the known action from now on. A buffer of the
-        user's own keeps no known actions: there the taken action stands for the known one.
+        other transitions, some near it, and some a few steps up Q from random ones. The best of them is the known action from
+        now on. A buffer of the user's own keeps no known actions: there the taken action stands for the known one.
 
         :param batch: Transitions
         :return: What was evaluated
@@ -200,7 +200,7 @@ class SAVO(MaximizerAlgorithm):
             known = batch.actions if items is None else items.nearest(batch.actions.unsqueeze(1)).flatten()
         proposals, proposed_items = self.policy.snap(self.actor(batch.observations))
         if items is None:
-            pool = make_pool(known)
+            pool = make_pool(known, partial(self.surrogate_q_values, batch.observations))
             choices = actions = th.cat([pool, proposals], dim=1)
         else:
             assert proposed_items is not None
