@@ -1,6 +1,8 @@
 """
 ``python -m sb3_savo train …`` is ``python -m rl_zoo3.train …``, for installations whose ``.pth`` files Python does not read
 (``python -S``, ``pip install --target``).
+
+``python -m sb3_savo.demo`` and ``python -m sb3_savo.analysis`` are commands of their own.
 """
 
 import importlib
@@ -24,6 +26,9 @@ COMMANDS = (
 
 def main() -> None:
     """:raises SystemExit: if the first argument is none of :data:`COMMANDS`"""
+    if sys.argv[1:2] in (["-h"], ["--help"]):
+        print(f"{(__doc__ or '').strip()}\n\nCommands: {', '.join(COMMANDS)}")
+        return
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         given = sys.argv[1] if len(sys.argv) > 1 else None
         raise SystemExit(f"command={given!r} is not one of the RL Zoo's: it must be one of {', '.join(COMMANDS)}.")

@@ -464,6 +464,9 @@ OBSERVATION_SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("nested", spaces.Dict(a=spaces.Dict(b=BOX)), TypeError, "without a Dict in it"),
     ("text", spaces.Text(3), TypeError, "needs a Box"),
     ("empty", spaces.Box(-1, 1, (0,)), ValueError, "at least one number"),
+    ("start", spaces.Discrete(3, start=2), ValueError, "needs start=0"),
+    ("starts", spaces.MultiDiscrete([3, 4], start=[0, 1]), ValueError, "needs start=0"),
+    ("start-in-dict", spaces.Dict(a=BOX, b=spaces.Discrete(3, start=-1)), ValueError, "needs start=0"),
 ]
 for name, space, error, words in SPACES:
     each(
@@ -1250,10 +1253,28 @@ each(
 )
 each(
     WITH_ITEMS,
-    "buffer-of-other-items",
+    "buffer-of-more-items",
     lambda a, p: load_buffer(a, p, items(), items(np.concatenate([EMBEDDINGS, EMBEDDINGS + 3]))),
     ValueError,
     "another environment",
+    "buffer.pkl",
+)
+each(
+    WITH_ITEMS,
+    "buffer-of-items-in-another-order",
+    lambda a, p: load_buffer(a, p, items(), items(EMBEDDINGS[::-1])),
+    ValueError,
+    "another environment",
+    "the embeddings of",
+    "buffer.pkl",
+)
+each(
+    ALGORITHMS,
+    "buffer-of-other-bounds",
+    lambda a, p: load_buffer(a, p, other=Task(spaces.Box(-5, 5, BOX.shape))),
+    ValueError,
+    "another environment",
+    "low[0] is -5.0 instead of",
     "buffer.pkl",
 )
 

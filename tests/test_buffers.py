@@ -109,6 +109,15 @@ class Recording(ReplayBuffer):
         return self._get_samples(indices, env)
 
 
+@pytest.mark.parametrize("algorithm", [SAVO, CEM])
+def test_her_asks_the_environment_that_was_set(algorithm):
+    her = {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"n_sampled_goal": 4}}
+    model = algorithm("MultiInputPolicy", Reach(), **{**SMALL, **her}).learn(50)
+    model.env.env_method = lambda *_, **__: pytest.fail("the former environment is asked")
+    model.set_env(Reach())
+    model.learn(20, reset_num_timesteps=False)
+
+
 @pytest.mark.parametrize("algorithm", [SAVO, SAVOSAC, CEM])
 def test_a_users_own_buffer_is_asked_once_per_gradient_step(algorithm):
     model = algorithm("MlpPolicy", Reach(BOX, VECTOR), replay_buffer_class=Recording, **SMALL).learn(40)

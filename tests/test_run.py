@@ -108,7 +108,7 @@ def test_several_environments(vec_env_cls):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("share_features_extractor", [False, True])
-def test_images(algorithm, share_features_extractor):
+def test_images(algorithm, share_features_extractor, tmp_path):
     env = FakeImageEnv(screen_height=40, screen_width=40, n_channels=1, discrete=False)
     policy_kwargs = {
         "features_extractor_kwargs": {"features_dim": 16},
@@ -120,6 +120,9 @@ def test_images(algorithm, share_features_extractor):
     before = [parameter.clone() for parameter in model.policy.parameters()]
     model.learn(60)
     assert changed(model, before) == networks(model)
+    model.save(tmp_path / "model")
+    loaded = algorithm.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded._last_obs, model._last_obs)
     if algorithm is not SAVO:
         return
     assert (model.critic.features_extractor is model.actor.features_extractor) == share_features_extractor
@@ -197,7 +200,7 @@ def test_action_spaces_of_any_shape_and_bounds(algorithm, n_envs):
 
 @pytest.mark.filterwarnings("ignore:Training and eval env are not of the same type")
 @pytest.mark.parametrize("channel_last", [False, True])
-def test_an_evaluation_with_images_in_a_dict(channel_last):
+def test_an_evaluation_with_images_in_a_dict(channel_last, tmp_path):
     """Of images the channels may come first or last, as for the environment that learns."""
 
     def make_env():
@@ -208,6 +211,8 @@ def test_an_evaluation_with_images_in_a_dict(channel_last):
     model = SAVO("MultiInputPolicy", make_env(), **{**SMALL, "buffer_size": 100, "policy_kwargs": policy_kwargs})
     model.learn(10, callback=evaluate)
     assert evaluate.n_calls == 10 and np.isfinite(evaluate.last_mean_reward)
+    model.save(tmp_path / "model")
+    np.testing.assert_equal(SAVO.load(tmp_path / "model")._last_obs, model._last_obs)
 
 
 def test_callbacks_and_tensorboard(tmp_path):

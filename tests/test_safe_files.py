@@ -126,6 +126,28 @@ KINDS = (
 )
 
 
+IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+ARRAYS = {
+    "rows first": IMAGE,
+    "columns first": np.asfortranarray(IMAGE),
+    "channels first": IMAGE.transpose(2, 0, 1),
+    "channels last": IMAGE.transpose(1, 2, 0),
+    "every second": IMAGE[:, ::2],
+    "backwards": IMAGE[::-1],
+    "repeated": np.broadcast_to(IMAGE[0], (5, 3, 4)),
+    "one number": np.array(3.0),
+    "none": np.zeros((0, 3)),
+}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_in_every_order_of_memory(name, protocol):
+    read = pickles.loads(pickle.dumps(ARRAYS[name], protocol=protocol))
+    np.testing.assert_array_equal(read, ARRAYS[name])
+    assert read.dtype == ARRAYS[name].dtype and read.shape == ARRAYS[name].shape
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_in_a_pickle_is_executed(kind, tmp_path):
     with pytest.raises(FileError):

@@ -201,6 +201,12 @@ def test_an_unknown_command(tmp_path):
     assert "command='play' is not one of the RL Zoo's" in python("-m", "sb3_savo", "play", cwd=tmp_path, check=False)
 
 
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_the_commands_are_listed(tmp_path, option):
+    output = python("-m", "sb3_savo", option, cwd=tmp_path)
+    assert "train, enjoy, record_video" in output and "sb3_savo.analysis" in output
+
+
 LANDSCAPES = ("Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Ackley", "Rastrigin", "Shubert", "Items")
 # Table 3: steps, environments, and updates per transition
 MUJOCO = (3_000_000, 10, 50 / 375)

@@ -81,10 +81,11 @@ class Run:
         return self.args.algo
 
     def _check_spaces(self, path: Path, settings: dict[str, Any]) -> None:
+        # As the model gets them, with the channels of images first
+        wrapped = MaximizerAlgorithm._wrap_env(self.env, verbose=0)
         for name in ("observation_space", "action_space"):
-            wanted, given = settings.get(name), getattr(self.env, name)
-            # Images may come with their channels first or last
-            if wanted is not None and wanted != given and (name == "action_space" or wanted.shape == given.shape):
+            wanted, given = settings.get(name), getattr(wrapped, name)
+            if wanted is not None and wanted != given:
                 raise ValueError(f"--env {self.args.env}: its {name} is {given}, but {path} learned with {wanted}.")
 
     def _check_picture(self) -> None:

@@ -1,29 +1,31 @@
 """Saved models and the states that they visit."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.save_util import load_from_zip_file
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.maximizer import MaximizerAlgorithm
+from sb3_savo.files.errors import FileError
+from sb3_savo.files.models import read_model
+from sb3_savo.files.objects import load_vec_normalize
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
     """
     :param path: A model's zip
     :return: The attributes that were saved with the model
-    :raises ValueError: if there is no such file, or it holds no model
+    :raises ValueError: if there is no such file, or it holds no model, or reading it would execute code
     """
     if not Path(path).is_file():
         raise ValueError(f"{path} is not there: it must be the zip of a saved model.")
     try:
-        settings = load_from_zip_file(path, device="cpu")[0]
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        settings = read_model(path)[0]
+    except FileError as error:
         raise ValueError(f"{path} holds no model: {error}") from error
     if not settings:
         raise ValueError(f"{path} holds no model: it must be the zip of a saved model.")
@@ -33,8 +35,12 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 def algorithms_of(settings: dict[str, Any]) -> list[str]:
     """
     :param settings: The attributes of a saved model
-    :return: The RL Zoo's names of the algorithms whose policy it has; GreedyAC and GreedyTD3 share theirs
+    :return: The RL Zoo's name of its algorithm. Where it is not ours, or not there as in older zips, the names of all whose
+        policy it has: GreedyAC and GreedyTD3 share theirs.
     """
+    named = [name for name, algorithm in ALGORITHMS.items() if algorithm.__name__ == settings.get("algorithm_name")]
+    if named:
+        return named
     policy_class = settings.get("policy_class")
     if not isinstance(policy_class, type):
         return []
@@ -58,7 +64,8 @@ def load_model(path: str | Path, algo: str, env: VecEnv | None = None) -> Maximi
 
 def visited_observations(model: MaximizerAlgorithm, last_step: int, seed: int) -> Any:
     """
-    Observations at the steps 0 … ``last_step`` when the model acts deterministically; where an episode ends, the next begins.
+    Observations at the steps 0 … ``last_step`` when the model acts deterministically, and keeps to the environment's action
+    masks if it has some; where an episode ends, the next begins.
 
     :param model: A model with one environment
     :param last_step: The last step, at least 0
@@ -70,8 +77,10 @@ def visited_observations(model: MaximizerAlgorithm, last_step: int, seed: int) -
     env.seed(seed)
     obs: Any = env.reset()
     visited = [obs]
+    has_masks = is_masking_supported(env)
     for _ in range(last_step):
-        obs, _, _, _ = env.step(model.predict(obs, deterministic=True)[0])
+        masks = get_action_masks(env) if has_masks else None
+        obs, _, _, _ = env.step(model.predict(obs, deterministic=True, action_masks=masks)[0])
         visited.append(obs)
     if isinstance(obs, dict):
         return {name: np.concatenate([part[name] for part in visited]) for name in obs}
@@ -116,6 +125,6 @@ def make_env(env: Any, normalize: str | Path | None) -> VecEnv:
     vec_env = DummyVecEnv([lambda: env])
     if normalize is None:
         return vec_env
-    normalized = VecNormalize.load(str(normalize), vec_env)
+    normalized = load_vec_normalize(normalize, vec_env)
     normalized.training, normalized.norm_reward = False, False
     return normalized

@@ -72,6 +72,8 @@ class CandidateStorage(ReplayBuffer):
 
     # Also of a buffer that was saved before there was a memory
     has_memory: bool = False
+    # Not in a buffer that was saved before it was kept
+    box_space: spaces.Space | None = None
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class CandidateStorage(ReplayBuffer):
         self.n_candidates = n_candidates
         self.candidate_dim = get_action_dim(proposal_space(action_space))
         self.item_space = action_space if isinstance(action_space, EmbeddedDiscrete) else None
+        self.box_space = action_space if self.item_space is None else None
         self.n_items = int(self.item_space.n) if self.item_space is not None else 0
         self.store_masks = store_masks
         self.has_memory = has_memory
@@ -94,6 +97,11 @@ class CandidateStorage(ReplayBuffer):
         self._embeddings: np.ndarray | None = None
         stored = spaces.Box(-np.inf, np.inf, (sum(self.widths),), np.float32)
         super().__init__(buffer_size, observation_space, stored, *args, **kwargs)
+
+    @property
+    def env_action_space(self) -> spaces.Space | None:
+        """The action space of the environment; None in a buffer that was saved before it was kept."""
+        return self.box_space if self.item_space is None else self.item_space
 
     @property
     def widths(self) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, TrainFrequencyUnit
 from stable_baselines3.common.utils import FloatSchedule, get_system_info
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from sb3_savo.acceleration import has_bfloat16_hardware, keep_freed_memory
 from sb3_savo.arguments import InheritedArguments, check_device, check_flag
@@ -174,6 +175,8 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
                 f"be given to {name}.load(path, env=env)."
             )
         super().set_env(wrapped, force_reset)
+        if isinstance(self.replay_buffer, HerReplayBuffer):  # which asks its environment for the rewards of other goals
+            self.replay_buffer.env = self.env
 
     @classmethod
     def load(  # type: ignore[override]

@@ -231,6 +231,11 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
             f"the replay buffer is of another environment: its actions have {found[0]} dimensions and {found[1]} items, and "
             f"must have {own[0]} and {own[1]}."
         )
+    if buffer.env_action_space not in (None, space):
+        raise ValueError(
+            "the replay buffer is of another environment, whose action space is not that of the model: "
+            f"{describe_difference(space, buffer.env_action_space)}."
+        )
     if buffer.n_candidates != n_candidates:
         raise ValueError(
             f"the replay buffer holds {buffer.n_candidates} candidates per transition, but the policy proposes {n_candidates}."

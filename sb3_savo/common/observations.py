@@ -23,7 +23,7 @@ def check_observation_space(space: Any, algorithm: str, argument: str = "env") -
     :param algorithm: Name of the algorithm that is to observe it
     :param argument: The argument that it comes from
     :raises TypeError: if no features can be extracted from it
-    :raises ValueError: if it is empty
+    :raises ValueError: if it is empty, or SB3 cannot count its values
     """
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     for part in parts:
@@ -32,6 +32,11 @@ def check_observation_space(space: Any, algorithm: str, argument: str = "env") -
                 f"{argument}: the observation space {space} is not supported: {algorithm} needs a Box, Discrete, "
                 "MultiDiscrete or MultiBinary space, or a Dict of these without a Dict in it "
                 "(gymnasium.wrappers.FlattenObservation)."
+            )
+        if np.any(getattr(part, "start", 0)):
+            raise ValueError(
+                f"{argument}: the observation space {space} has values that do not begin with 0, and SB3 counts them from 0: "
+                f"{algorithm} needs start=0 (gymnasium.wrappers.TransformObservation)."
             )
     if len(parts) == 0 or any(isinstance(part, spaces.Box) and part.low.size == 0 for part in parts):
         raise ValueError(f"{argument}: the observation space {space} is empty: {algorithm} needs at least one number.")

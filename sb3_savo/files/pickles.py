@@ -45,10 +45,13 @@ def make_array(kind: type, shape: Any, code: bytes) -> np.ndarray:
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
 
-def array_from_bytes(content: Any, dtype: np.dtype, shape: Any, order: str) -> np.ndarray:
-    """An array of given bytes (``numpy._core.numeric._frombuffer``)."""
+def array_from_bytes(content: Any, dtype: np.dtype, shape: Any, order: str, axis_order: Any = None) -> np.ndarray:
+    """An array of given bytes, whose axes lie in another order in memory (``numpy._core.numeric._frombuffer``)."""
     check_dtype(dtype)
-    return np.frombuffer(content, dtype=dtype).reshape(shape, order=order).copy()  # type: ignore[call-overload]
+    numbers = np.frombuffer(content, dtype=dtype)
+    if axis_order is not None:
+        return numbers.reshape(shape).transpose(axis_order).copy()
+    return numbers.reshape(shape, order=order).copy()  # type: ignore[call-overload]
 
 
 def make_scalar(dtype: np.dtype, content: bytes) -> Any:
@@ -78,6 +81,11 @@ def bytes_of_text(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise FileError(f"bytes in the encoding {encoding!r}: it must be latin1.")
     return text.encode("latin1")
+
+
+def no_bytes() -> bytes:
+    """The empty bytes in old pickles (``__builtin__.bytes``)."""
+    return b""
 
 
 def make_set(values: Any = ()) -> set[Any]:
@@ -120,6 +128,7 @@ _unpickle_seed_sequence = np.random.bit_generator.__dict__["__pyx_unpickle_SeedS
 # What a pickle may call. Some functions are replaced by ours, which check their arguments.
 FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): bytes_of_text,
+    ("__builtin__", "bytes"): no_bytes,
     ("__builtin__", "getattr"): dummy_schedule,
     ("builtins", "getattr"): dummy_schedule,
     ("__builtin__", "set"): make_set,

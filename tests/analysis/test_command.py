@@ -1,5 +1,6 @@
 """The command: what it writes, and that it names a wrong argument before any work."""
 
+import pickle
 import re
 import sys
 
@@ -9,11 +10,14 @@ import pandas as pd
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_savo import CEM, GreedyTD3
+from sb3_savo import CEM, SAVO, GreedyTD3
 from sb3_savo.analysis import __main__ as command
 from sb3_savo.analysis import landscape_numbers
 from sb3_savo.analysis.runs import algorithms_of, load_model, make_env, read_settings, visited_observations
 from tests.analysis.models import OBSERVATION, untrained
+from tests.models import SMALL
+from tests.test_buffers import Board
+from tests.test_safe_files import Bomb
 
 pytest.importorskip("matplotlib")
 ENV = "LandscapePeaks1D-v0"
@@ -32,6 +36,10 @@ def folder(tmp_path_factory):
     np.save(folder / "states.npy", np.stack([OBSERVATION, -OBSERVATION]))
     np.save(folder / "wrong.npy", np.zeros(3))
     (folder / "text.zip").write_text("no zip")
+    model.action_noise = Bomb(folder / "executed")
+    with pytest.warns(UserWarning, match="action_noise"):
+        model.save(folder / "bomb.zip")
+    (folder / "bomb.pkl").write_bytes(pickle.dumps(model.action_noise))
     return folder
 
 
@@ -45,7 +53,9 @@ def run(monkeypatch, *arguments):
     [
         ("landscape missing.zip --env {env} -o {out}", "MODEL: missing.zip is not there"),
         ("landscape {folder}/text.zip --env {env} -o {out}", "MODEL: .*text.zip holds no model"),
-        ("landscape {folder}/greedy.zip --env {env} -o {out}", "--algo: .*name greedyac or greedytd3"),
+        ("landscape {folder}/greedy.zip --algo greedyac --env {env} -o {out}", "--algo greedyac: .* is that of greedytd3"),
+        ("landscape {folder}/bomb.zip --env {env} -o {out}", "MODEL: .*bomb.zip holds no model: .*execute"),
+        ("landscape {folder}/a.zip --env {env} --normalize {folder}/bomb.pkl -o {out}", "--normalize .*bomb.pkl.*execute"),
         ("landscape {folder}/a.zip --algo cem --env {env} -o {out}", "--algo cem: the policy .* is that of savo"),
         ("landscape {folder}/a.zip --env Missing-v0 -o {out}", "--env: .*Missing"),
         ("landscape {folder}/a.zip --env LandscapePeaks2D-v0 -o {out}", "--env LandscapePeaks2D-v0: its action_space"),
@@ -71,7 +81,7 @@ def test_wrong_arguments_are_named(monkeypatch, capsys, folder, tmp_path, argume
         run(monkeypatch, *text.split(" "))
     assert stop.value.code == 2
     assert re.search(message, capsys.readouterr().err)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir()) and not (folder / "executed").exists()
 
 
 def test_a_picture_and_its_title(monkeypatch, folder, tmp_path):
@@ -108,7 +118,10 @@ def test_numbers_of_a_hundred_states(monkeypatch, folder, tmp_path):
 def test_the_algorithm_of_a_zip(folder, tmp_path):
     untrained(env=ENV, algorithm=CEM).save(tmp_path / "cem.zip")
     assert algorithms_of(read_settings(tmp_path / "cem.zip")) == ["cem"]
-    assert algorithms_of(read_settings(folder / "greedy.zip")) == ["greedyac", "greedytd3"]
+    settings = read_settings(folder / "greedy.zip")
+    assert algorithms_of(settings) == ["greedytd3"]
+    del settings["algorithm_name"]  # as in older zips
+    assert algorithms_of(settings) == ["greedyac", "greedytd3"]
 
 
 def test_states_are_normalized_as_in_training(folder, tmp_path):
@@ -123,3 +136,49 @@ def test_states_are_normalized_as_in_training(folder, tmp_path):
     assert visited.shape == (4, 4)
     # The first context depends on the seed alone
     np.testing.assert_allclose(visited[0], (raw[0] - 3) / 2, atol=1e-5)
+
+
+def test_states_are_visited_within_the_masks():
+    """The board fails when an item is taken a second time, and is full after nine."""
+    model = SAVO("MlpPolicy", Board(), **SMALL)
+    visited = visited_observations(model, 20, seed=0)
+    np.testing.assert_array_equal(visited.sum(axis=1), np.arange(21) % 9)
+
+
+class Camera(gym.Env):
+    """Images whose channels come last, alone or in a Dict."""
+
+    image = gym.spaces.Box(0, 255, (36, 36, 3), np.uint8)
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, in_dict):
+        self.observation_space = gym.spaces.Dict(image=self.image) if in_dict else self.image
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("in_dict", [False, True])
+def test_images_with_their_channels_last(monkeypatch, tmp_path, in_dict):
+    monkeypatch.setitem(
+        gym.registry, "Camera-v0", gym.envs.registration.EnvSpec("Camera-v0", Camera, kwargs={"in_dict": in_dict})
+    )
+    SAVO("MultiInputPolicy" if in_dict else "CnnPolicy", gym.make("Camera-v0"), **SMALL).save(tmp_path / "model")
+    run(
+        monkeypatch,
+        "numbers",
+        tmp_path / "model.zip",
+        "--env",
+        "Camera-v0",
+        "--state",
+        "2",
+        "--points",
+        "9",
+        "-o",
+        tmp_path / "n.csv",
+    )
+    assert len(pd.read_csv(tmp_path / "n.csv")) == 3
