@@ -32,20 +32,21 @@ from sb3_savo.extras import needs_extra
 
 ENV_ID = "LandscapePeaks2D-v0"
 # A landscape on which TD3 stays on a low hill
-LANDSCAPE_SEED = 1
-N_STEPS = 8_512
-N_CHECKPOINTS = 8
-# What both methods share; SAVO's number of actors and its exploration are those of hyperparams/savo.yml
+LANDSCAPE_SEED = 4
+N_STEPS = 20_480
+N_CHECKPOINTS = 20
+# What both methods share; SAVO's number of actors and its exploration are those of hyperparams/savo.yml. Many random actions
+# come first, so that Q soon knows of all peaks
 HYPERPARAMETERS = [
     "n_envs:16",
     "gamma:0.0",
     "learning_rate:0.001",
-    "learning_starts:512",
+    "learning_starts:8192",
     "batch_size:256",
     "buffer_size:50000",
     "train_freq:1",
     "gradient_steps:4",
-    "policy_kwargs:dict(net_arch=[64,64])",
+    "policy_kwargs:dict(net_arch=dict(pi=[64,64],qf=[128,128]))",
 ]
 OWN_HYPERPARAMETERS: dict[str, list[str]] = {"savo": [], "td3": ["noise_type:'normal'", "noise_std:0.1"]}
 CLASSES: dict[str, type[OffPolicyAlgorithm]] = {"td3": TD3, "savo": SAVO}
@@ -183,8 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     # The state in the middle of all, sorted by how much SAVO is ahead
     state = states[(heights[1] - heights[0]).argsort()[len(states) // 2]]
-    pairs = list(zip(models["td3"], models["savo"], strict=True))
-    frames = [actions_of(td3, savo, state, savo.num_timesteps) for td3, savo in pairs]
+    pairs = zip(models["td3"], models["savo"], strict=True)
+    learning = {savo.num_timesteps: (td3, savo) for td3, savo in pairs if savo.num_timesteps >= savo.learning_starts}
+    frames = [actions_of(td3, savo, state, steps) for steps, (td3, savo) in learning.items()]
     plot_actions(landscape, state, frames[-1]).savefig(args.folder / "demo.png")
     animate_actions(landscape, state, frames, args.folder / "demo.gif")
     print(f"Pictures: {args.folder / 'demo.png'}, {args.folder / 'demo.gif'}")

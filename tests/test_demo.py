@@ -59,13 +59,14 @@ def test_a_missing_extra_is_named_before_the_training(monkeypatch, tmp_path):
 
 @pytest.mark.expensive
 def test_it_trains_and_draws(tmp_path, capsys):
-    demo.main(["--folder", str(tmp_path), "--n-timesteps", "544"])
+    demo.main(["--folder", str(tmp_path), "--n-timesteps", "8224"])
     output = capsys.readouterr().out
     assert re.search(r"of 1: TD3 0\.\d{3} \(right peak in \d+% of the states\), SAVO 0\.\d{3} ", output)
     # The README shows all lines
     readme = (Path(demo.__file__).parent.parent / "README.md").read_text()
     shown = [
-        line.replace(f"{demo.N_STEPS:,}", "544") for line in re.search(r"```text\n(.*?)```", readme, re.DOTALL)[1].splitlines()
+        line.replace(f"{demo.N_STEPS:,}", "8,224")
+        for line in re.search(r"```text\n(.*?)```", readme, re.DOTALL)[1].splitlines()
     ]
     assert len(output.splitlines()) == len(shown) and output.splitlines()[0] == shown[0]
     assert pd.read_csv(tmp_path / "demo.csv", index_col="method").index.to_list() == ["TD3", "SAVO"]
