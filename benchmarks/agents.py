@@ -124,13 +124,22 @@ def train(task: str, folder: Path) -> None:
     model.save(kept / f"{task}.zip")
 
 
+def path_of(task: str, folder: Path) -> Path:
+    """
+    :param task: Name of a task
+    :param folder: The folder of all agents
+    :return: The zip of its trained agent
+    """
+    return folder / "savo" / f"{task}_1" / f"{task}.zip"
+
+
 def load(task: str, folder: Path = AGENTS) -> SAVO:
     """
     :param task: Name of a task
     :param folder: The folder of all agents
     :return: Its trained agent
     """
-    return SAVO.load(folder / "savo" / f"{task}_1" / f"{task}.zip", device="cpu")
+    return SAVO.load(path_of(task, folder), device="cpu")
 
 
 def returns(policy: PolicyPredictor, env: VecEnv, episodes: int) -> np.ndarray:
@@ -185,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scores", type=Path, default=SCORES, help="file of their scores")
     args = parser.parse_args(arguments)
     for task in args.tasks:
-        if task in set(read_scores(args.scores).task):
+        if task in set(read_scores(args.scores).task) and path_of(task, args.folder).is_file():
+            print(f"{task}: finished")
             continue
         train(task, args.folder)
         row = assess(task, load(task, args.folder), TASKS[task].episodes)

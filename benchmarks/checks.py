@@ -35,10 +35,36 @@ def check_runs(runs: Iterable[Run]) -> None:
         try:
             check_env(run.settings["env"], run.settings["env_kwargs"])
             check_algorithm(run.settings["algorithm"], run.settings["arguments"])
+            if run.settings["runner"].startswith("benchmarks.landscapes:"):
+                check_landscape_run(run.settings)
             if run.settings["reset"] is not None:
                 check_choice("reset", run.settings["reset"], Reset)
         except (TypeError, ValueError, ImportError, gym.error.Error) as error:
             raise SuiteError(f"task {run.task}, method {run.method}: {error}") from error
+
+
+def check_landscape_run(settings: dict[str, Any]) -> None:
+    """
+    :param settings: The settings of a run on a landscape, which counts updates and not steps
+    :raises ValueError: if the run would ignore one of them, or count otherwise
+    """
+    arguments = settings["arguments"]
+    if settings["algorithm"] in SB3_ALGORITHMS:
+        raise ValueError(f"algorithm={settings['algorithm']!r}: a run on a landscape needs an algorithm of ours.")
+    if settings["env_kwargs"]:
+        raise ValueError(
+            f"env_kwargs={settings['env_kwargs']!r}: a run on a landscape has none, since its seed draws the landscape."
+        )
+    if settings["reset"] is not None:
+        raise ValueError(f"reset={settings['reset']!r}: a run on a landscape has no resets.")
+    if arguments["train_freq"] != 1 or arguments["gradient_steps"] < 1:
+        raise ValueError(
+            f"train_freq={arguments['train_freq']!r}, gradient_steps={arguments['gradient_steps']!r}: a run on a landscape needs "
+            "train_freq=1 and gradient_steps of at least 1, since it counts updates."
+        )
+    scale = arguments.get("exploration_noise_scale", (1, 1, 1))
+    if not isinstance(scale, list | tuple):
+        raise ValueError(f"exploration_noise_scale={scale!r}: a run on a landscape needs (initial value, final value, steps).")
 
 
 def check_env(env_id: str, env_kwargs: dict[str, Any]) -> None:

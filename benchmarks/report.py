@@ -12,7 +12,9 @@ compares no methods below five seeds. The same files give the same report.
 
 import argparse
 import shlex
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -40,12 +42,16 @@ def write(suite: str, budget: str, folder: Path | None, method: str | None, out:
     """
     groups = load(suite, budget, folder)
     out.mkdir(parents=True, exist_ok=True)
-    # What an earlier report wrote may not be part of this one; elsewhere the folder may hold other files
-    for path in out.iterdir() if out.parent == REPORTS else ():
-        if path.suffix in SUFFIXES:
-            path.unlink()
-    reports = [GroupReport(group, method, out) for group in groups if not group.evaluations.empty]
-    sections = [report.text() for report in reports]
+    # In a folder of its own first, so that an error leaves an earlier report as it is
+    with tempfile.TemporaryDirectory(dir=out.parent) as new:
+        reports = [GroupReport(group, method, Path(new)) for group in groups if not group.evaluations.empty]
+        sections = [report.text() for report in reports]
+        # What an earlier report wrote may not be part of this one; elsewhere the folder may hold other files
+        for path in out.iterdir() if out.parent == REPORTS else ():
+            if path.suffix in SUFFIXES:
+                path.unlink()
+        for path in Path(new).iterdir():
+            shutil.move(path, out / path.name)
     absent = [group for group in groups if group.evaluations.empty]
     n_runs = sum(len(report.runs) for report in reports)
     recorded = sorted({text for group in groups for text in group.versions})

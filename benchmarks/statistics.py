@@ -140,12 +140,16 @@ def bootstrap_of_curve(curves: np.ndarray, n_resamples: int = 2_000, seed: int =
 def student_margin(*samples: np.ndarray) -> float:
     """
     :param samples: Scores or differences of one or two methods, each (n_runs, n_tasks)
-    :return: Half width of Student's 95 % interval of the mean over the tasks, or of the difference of two such means
+    :return: Half width of Student's 95 % interval of the mean over the tasks, or of the difference of two such means, with
+        Satterthwaite's degrees of freedom: few where one task has most of the variance
     """
     n_tasks = samples[0].shape[1]
-    variance = sum(sample.var(axis=0, ddof=1).sum() / len(sample) for sample in samples) / n_tasks**2
-    degrees = n_tasks * (min(map(len, samples)) - 1)
-    return float(np.sqrt(variance) * stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+    variances = np.stack([sample.var(axis=0, ddof=1) / len(sample) for sample in samples])  # of each mean
+    if not variances.any():
+        return 0.0
+    n_free = np.array([[len(sample) - 1] for sample in samples])
+    degrees = variances.sum() ** 2 / (variances**2 / n_free).sum()
+    return float(np.sqrt(variances.sum()) / n_tasks * stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
 
 
 def mean_difference(ours: np.ndarray, theirs: np.ndarray, paired: bool) -> Estimate:

@@ -55,11 +55,13 @@ def with_enough_seeds(runs: pd.DataFrame, methods: Sequence[str]) -> list[str]:
     """
     :param runs: One row per run
     :param methods: Some methods
-    :return: Those of them with at least :data:`MIN_SEEDS` seeds on every task, in the same order
+    :return: Those of them that have finished every task with at least :data:`MIN_SEEDS` seeds of the first method, in the
+        same order
     """
-    counts = runs.pivot_table(index="method", columns="task", values="seed", aggfunc="nunique", fill_value=0)
-    fewest = counts.min(axis=1)
-    return [method for method in methods if fewest[method] >= MIN_SEEDS]
+    n_tasks = runs.groupby(["method", "seed"]).task.nunique()
+    complete = n_tasks[n_tasks == runs.task.nunique()].reset_index()
+    seeds = {method: set(complete.seed[complete.method == method]) for method in methods}
+    return [method for method in methods if len(seeds[method] & seeds[methods[0]]) >= MIN_SEEDS]
 
 
 def first_places(runs: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def train(folder: Path, n_steps: int, landscape_seed: int) -> None:
     :raises RuntimeError: if a process fails
     """
     print(
-        f"Training TD3 and SAVO side by side by the RL Zoo: {n_steps:,} steps each, two to three minutes on two cores",
+        f"Training TD3 and SAVO side by side by the RL Zoo: {n_steps:,} steps each, one to two minutes on two cores",
         flush=True,
     )
     processes = {}

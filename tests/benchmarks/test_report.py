@@ -160,6 +160,20 @@ def test_every_stored_report_is_written_anew(suite, tmp_path, monkeypatch):
         main(["--method", "savo"])
 
 
+def test_an_error_leaves_the_earlier_report(suite, tmp_path, monkeypatch):
+    out = tmp_path / "reports" / "toy"
+    write_report(suite, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr("benchmarks.report.REPORTS", tmp_path / "reports")
+    with pytest.raises(SystemExit):
+        write_report(suite, out, "--method", "savvo")
+    monkeypatch.setattr("benchmarks.sections.GroupReport.text", lambda report: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(suite, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_other_files_of_a_chosen_folder_stay(suite, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.csv").write_text("mine")

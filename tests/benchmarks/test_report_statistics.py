@@ -78,9 +78,19 @@ def test_student_margin(scores):
     pairs = scores[:, :1]
     interval = stats.ttest_1samp(pairs[:, 0], 0).confidence_interval()
     assert 2 * statistics.student_margin(pairs) == pytest.approx(interval.high - interval.low)
-    two = stats.ttest_ind(scores[:, 0], scores[:, 1]).confidence_interval()
-    degrees = stats.t.ppf(0.975, 14) / stats.t.ppf(0.975, 7)
-    assert 2 * statistics.student_margin(scores[:, :1], scores[:, 1:2]) * degrees == pytest.approx(two.high - two.low)
+    two = stats.ttest_ind(scores[:, 0], scores[:, 1], equal_var=False).confidence_interval()
+    assert 2 * statistics.student_margin(scores[:, :1], scores[:, 1:2]) == pytest.approx(two.high - two.low)
+
+
+def test_student_margin_of_tasks():
+    """Equal variances have the degrees of freedom of all tasks; where one task has all the variance, its own."""
+    one = np.array([1.0, 2.0, 4.0, 4.0, 9.0])
+    error = one.std(ddof=1) / np.sqrt(5)
+    equal = np.stack([one, one[::-1], one + 3, -one], axis=1)
+    assert statistics.student_margin(equal) == pytest.approx(stats.t.ppf(0.975, 16) * error / 2)
+    alone = np.stack([one, np.zeros(5), np.ones(5), np.zeros(5)], axis=1)
+    assert statistics.student_margin(alone) == pytest.approx(stats.t.ppf(0.975, 4) * error / 4)
+    assert statistics.student_margin(np.ones((5, 3))) == 0
 
 
 @pytest.mark.parametrize("paired", [True, False])

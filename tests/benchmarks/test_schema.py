@@ -141,6 +141,31 @@ def test_arguments_are_checked_before_any_run(tmp_path, task, arguments, message
         check_runs(list_runs(suite))
 
 
+LEARNED = {"runner": "benchmarks.landscapes:run_learned", "env": "LandscapePeaks2D-v0"}
+COUNTED = {"n_envs": 4, "train_freq": 1, "gradient_steps": 2}
+
+
+@pytest.mark.parametrize(
+    "task, method, message",
+    [
+        ({}, {"algorithm": "td3"}, "algorithm='td3': a run on a landscape needs an algorithm of ours"),
+        ({"env_kwargs": {"n_peaks": 2}}, {}, r"env_kwargs=\{'n_peaks': 2\}: a run on a landscape has none"),
+        ({}, {"reset": "full"}, "reset='full': a run on a landscape has no resets"),
+        ({}, {"arguments": {"train_freq": 3}}, "train_freq=3, gradient_steps=2: a run on a landscape needs train_freq=1"),
+        ({}, {"arguments": {"gradient_steps": -1}}, "gradient_steps=-1: a run on a landscape needs"),
+        ({}, {"arguments": {"exploration_noise_scale": 0.5}}, r"exploration_noise_scale=0\.5: a run on a landscape needs \("),
+    ],
+)
+def test_a_run_on_a_landscape_ignores_no_setting(tmp_path, task, method, message):
+    arguments = {**COUNTED, **method.get("arguments", {})}
+    task = {**TASKS["T"], **LEARNED, **task}
+    suite = write(
+        tmp_path, tasks={"T": task}, methods={**METHODS, "savo": {"algorithm": "savo", **method, "arguments": arguments}}
+    )
+    with pytest.raises(SuiteError, match=f"task T, method savo: .*{message}"):
+        check_runs([run for run in list_runs(suite) if run.method == "savo"])
+
+
 def test_arguments_of_sb3s_algorithms(tmp_path):
     """SAVO's own are left out, but no other name that SB3 does not know."""
     suite = write(tmp_path)

@@ -57,6 +57,19 @@ def test_only_methods_with_enough_seeds_on_every_task(scores):
     assert summary.summarize(group, summary.order_of_methods(group, "late")) is None
 
 
+def test_seeds_count_if_the_compared_method_has_them_on_every_task(scores):
+    """Five seeds per task are none if every task has others, or if the compared method has others."""
+    apart = {
+        (task, "td3", seed + 9 * (task == "A-frozen")): score
+        for (task, method, seed), score in scores.items()
+        if method == "td3"
+    }
+    others = {(task, "td3", seed + 2): score for (task, method, seed), score in scores.items() if method == "td3"}
+    for moved in (apart, others):
+        group = made_up({**{key: score for key, score in scores.items() if key[1] != "td3"}, **moved})
+        assert summary.summarize(group, summary.order_of_methods(group)).methods == ["savo", "ensemble"]
+
+
 def test_first_places_by_counting(scores):
     methods = ["savo", "ensemble", "td3"]
     del scores["A-frozen", "td3", 5]
