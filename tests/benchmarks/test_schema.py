@@ -151,7 +151,7 @@ COUNTED = {"n_envs": 4, "train_freq": 1, "gradient_steps": 2}
         ({}, {"algorithm": "td3"}, "algorithm='td3': a run on a landscape needs an algorithm of ours"),
         ({"env_kwargs": {"n_peaks": 2}}, {}, r"env_kwargs=\{'n_peaks': 2\}: a run on a landscape has none"),
         ({}, {"reset": "full"}, "reset='full': a run on a landscape has no resets"),
-        ({}, {"arguments": {"train_freq": 3}}, "train_freq=3, gradient_steps=2: a run on a landscape needs train_freq=1"),
+        ({}, {"arguments": {"train_freq": 3}}, "train_freq=3, gradient_steps=2: a run on a landscape needs"),
         ({}, {"arguments": {"gradient_steps": -1}}, "gradient_steps=-1: a run on a landscape needs"),
         ({}, {"arguments": {"exploration_noise_scale": 0.5}}, r"exploration_noise_scale=0\.5: a run on a landscape needs \("),
     ],
