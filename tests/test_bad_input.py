@@ -459,6 +459,7 @@ SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("tuple", spaces.Tuple([BOX, BOX]), TypeError, "Box of floats"),
     ("text", spaces.Text(3), TypeError, "Box of floats"),
 ]
+SPACES.append(("wide", spaces.Box(-1e300, 1e300, (2,), np.float64), ValueError, "infinite in float32"))
 OBSERVATION_SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("tuple", spaces.Tuple([BOX]), TypeError, "needs a Box"),
     ("nested", spaces.Dict(a=spaces.Dict(b=BOX)), TypeError, "without a Dict in it"),
@@ -506,6 +507,8 @@ EMBEDDING: list[tuple[str, Any, type[Exception], tuple[str, ...]]] = [
     ("beyond-float32", changed(3, 1e300), ValueError, ("row 3", "finite")),
     ("duplicates", changed(3, ROWS[1]), ValueError, ("rows 1 and 3", "item 3 could never be taken", "Merge")),
     ("float32-equal", changed(3, ROWS[1] + 1e-9), ValueError, ("rows 1 and 3", "float32")),
+    ("equal-when-scaled", np.array([[0.5], [1.0], [20.0], [1e9]]), ValueError, ("rows 0 and 1", "after scaling", "clip")),
+    ("too-large", np.array([[3e38], [-3e38], [0.0]]), ValueError, ("row 0", "above 1.7e+38")),
     ("signed-zero", np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 1.0]]), ValueError, ("rows 0 and 1",)),
     ("all-equal", np.ones((4, 3)), ValueError, ("all 4 rows are the same",)),
     ("one-row", ROWS[:1], ValueError, ("(1, 3)", "(N, D)")),

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from sb3_savo.actions.nearest import scale
 from sb3_savo.arguments import check_flag
 
 MAX_ITEMS = 2**24  # replay buffers hold items as float32, which is exact so far
@@ -45,6 +46,12 @@ class EmbeddedDiscrete(spaces.Discrete):
                 "Merge the two items, or give them different embeddings (a larger difference, or one more column); "
                 "EmbeddedDiscrete(embeddings, allow_duplicates=True) accepts them."
             )
+        if not allow_duplicates and (pair := first_duplicate(scale(self.embeddings))) is not None:
+            raise ValueError(
+                f"embeddings: rows {pair[0]} and {pair[1]} are the same after scaling each column to [-1, 1] (in float32), so "
+                f"item {pair[1]} could never be taken. A column may hold a value far from all others: clip it, or take its "
+                "logarithm; EmbeddedDiscrete(embeddings, allow_duplicates=True) accepts them."
+            )
         super().__init__(len(self.embeddings), seed=seed)
 
     def __repr__(self) -> str:
@@ -67,7 +74,7 @@ def check_embeddings(embeddings: Any) -> np.ndarray:
     :param embeddings: One row per item, (N, D)
     :return: The embeddings in float32, read-only
     :raises TypeError: if they are not numbers
-    :raises ValueError: if they have the wrong shape, are not finite, or all rows are the same
+    :raises ValueError: if they have the wrong shape, are not finite or too large to scale, or all rows are the same
     """
     try:
         given = np.asarray(embeddings)
@@ -83,6 +90,9 @@ def check_embeddings(embeddings: Any) -> np.ndarray:
         rows = np.array(given, dtype=np.float32, order="C", copy=True if given.flags.writeable else None)
     if not np.isfinite(rows).all():
         raise ValueError(f"embeddings: row {int(np.argmin(np.isfinite(rows).all(axis=1)))} is not finite (in float32).")
+    largest = np.finfo(np.float32).max / 2
+    if np.abs(rows).max() > largest:
+        raise ValueError(f"embeddings: row {int(np.abs(rows).max(axis=1).argmax())} holds a number above {largest:.3g}.")
     if (rows == rows[0]).all():
         raise ValueError(f"embeddings: all {len(rows)} rows are the same, so no item could be told from another.")
     rows.setflags(write=False)
@@ -163,11 +173,12 @@ def check_box(space: spaces.Space, algorithm: str, argument: str = "env") -> Non
         raise ValueError(f"{subject} has a dimension without width: low must be below high.")
     with np.errstate(over="ignore"):
         width = space.high - space.low
-    if not np.isfinite(width).all():
-        raise ValueError(
-            f"{subject} is too wide: high - low is infinite in {space.dtype}. {algorithm} needs bounds like those of the "
-            "actions that make sense (TransformAction)."
-        )
+        for dtype in (space.dtype, np.dtype(np.float32)):  # actions are computed in float32
+            if not np.isfinite(width.astype(dtype)).all():
+                raise ValueError(
+                    f"{subject} is too wide: high - low is infinite in {dtype}. {algorithm} needs bounds like those of the "
+                    "actions that make sense (TransformAction)."
+                )
     steps = width / np.spacing(np.maximum(np.abs(space.low), np.abs(space.high)))
     if (steps < MIN_ACTIONS_PER_DIMENSION).any():
         raise ValueError(

@@ -111,6 +111,11 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             if issubclass(buffer_class, CandidateStorage):
                 needs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, "has_memory": self.has_memory}
                 buffer_kwargs = {**needs, **buffer_kwargs}
+        if self.optimize_memory_usage and self.buffer_size < 2 * self.n_envs:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} with optimize_memory_usage and {self.n_envs} environments: it must be at "
+                f"least {2 * self.n_envs}, two transitions of each."
+            )
         try:
             return buffer_class(
                 self.buffer_size,

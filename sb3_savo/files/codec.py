@@ -58,8 +58,7 @@ class Encoder:
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
             return {"objects": self.encode(value.ravel().tolist(), where), "shape": list(value.shape)}
         if isinstance(value, np.ndarray):
-            self.arrays[where] = value
-            return {"array": where, "writable": bool(value.flags.writeable)}
+            return {"array": self._keep(value, where), "writable": bool(value.flags.writeable)}
         if isinstance(value, np.generic):
             return {"scalar": value.dtype.str, "bytes": base64.b64encode(value.tobytes()).decode()}
         if isinstance(value, np.dtype):
@@ -67,8 +66,7 @@ class Encoder:
         if isinstance(value, type) and issubclass(value, np.generic):
             return {"scalar_type": np.dtype(value).str}
         if isinstance(value, th.Tensor):
-            self.arrays[where] = value.detach().cpu().numpy()
-            return {"tensor": where}
+            return {"tensor": self._keep(value.detach().cpu().numpy(), where)}
         if isinstance(value, th.device):
             return {"device": str(value)}
         if isinstance(value, np.random.Generator):
@@ -76,6 +74,12 @@ class Encoder:
         if isinstance(value, np.random.RandomState):
             return {"random_state": self.encode(value.get_state(legacy=False), where)}
         return None
+
+    def _keep(self, array: np.ndarray, where: str) -> str:
+        """:return: The name of the array, which is the path to it if no other array has the same path"""
+        name = where if where not in self.arrays else f"{where}~{len(self.arrays)}"
+        self.arrays[name] = array
+        return name
 
     def _encode_object(self, value: Any, where: str) -> dict[str, Any]:
         kind = type(value)

@@ -11,12 +11,15 @@ import time
 
 import numpy as np
 import pytest
+from stable_baselines3.common.callbacks import ConvertCallback
+from stable_baselines3.common.envs import IdentityEnv
 
-from sb3_savo import SAVO
-from sb3_savo.common.checkpoints import run
+from sb3_savo import SAVO, ActionEmbedding, EmbeddedDiscrete
+from sb3_savo.common.checkpoints import environments, run, snapshot
 from sb3_savo.common.checkpoints import store as store_module
 from sb3_savo.common.checkpoints.blocks import BLOCK_BYTES, Blocks
 from sb3_savo.common.checkpoints.store import Store
+from sb3_savo.files.codec import Decoder, Encoder
 from sb3_savo.files.errors import FileError
 from tests.checkpoints.runs import count_rollouts
 from tests.models import SMALL
@@ -214,3 +217,38 @@ def test_checkpoints_take_a_fixed_share_of_the_time(durations, expected, tmp_pat
 
 def test_checkpoints_take_less_than_a_hundredth_of_the_time():
     assert run.PERIOD > 100
+
+
+def test_arrays_with_equal_paths_are_told_apart():
+    value = {"a.b": np.zeros(2), "a": {"b": np.ones(2)}, 1: np.full(2, 3.0), "1": np.full(2, 4.0)}
+    encoder = Encoder()
+    described = json.loads(json.dumps(encoder.encode(value, "run")))
+    read = Decoder(encoder.arrays).decode(described)
+    assert len(encoder.arrays) == 4
+    np.testing.assert_equal(read, value)
+
+
+def test_files_of_the_users_own_stay(tmp_path):
+    (tmp_path / "blocks" / "mine").mkdir(parents=True)
+    (tmp_path / "blocks" / "mine.txt").write_text("mine")
+    (tmp_path / "film.partial").mkdir()
+    left = tmp_path / "blocks" / f"{'0a' * 32}.partial"
+    left.write_bytes(b"half a block")
+    model = SAVO("MlpPolicy", "Pendulum-v1", **SMALL).learn(40, checkpoints=tmp_path)
+    assert model.num_timesteps == 40 and not left.exists()
+    assert (tmp_path / "blocks" / "mine").is_dir() and (tmp_path / "blocks" / "mine.txt").exists()
+    assert (tmp_path / "film.partial").is_dir()
+
+
+def test_only_transitions_are_cut_where_the_buffer_is_not_full():
+    """As many items as the buffer has rows: their embeddings are written whole."""
+    items = EmbeddedDiscrete(np.random.default_rng(0).normal(size=(100, 4)))
+    model = SAVO("MlpPolicy", ActionEmbedding(IdentityEnv(dim=100), items.embeddings), **SMALL).learn(30)
+    environments.start_recording(model.env)
+    model.env.reset()
+    arrays = snapshot.take(model, ConvertCallback(None), False).arrays
+    cut = {name for name, (_, n_rows) in arrays.items() if n_rows is not None}
+    assert {"run.buffer.actions", "run.buffer.rewards"} <= cut
+    assert not any("_space" in name for name in cut)
+    embeddings, _ = arrays["run.buffer.item_space.embeddings"]
+    np.testing.assert_array_equal(embeddings, items.embeddings)

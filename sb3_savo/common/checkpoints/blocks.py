@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from sb3_savo.files.errors import FileError
 
 BLOCK_BYTES = 2**20
 SUFFIX = ".block"
+# Of a block, and of one whose write was interrupted
+BLOCK_NAME = re.compile(f"[0-9a-f]{{64}}({re.escape(SUFFIX)}|{re.escape(PARTIAL)})")
 
 
 class Blocks:
@@ -113,13 +116,13 @@ class Blocks:
 
     def keep(self, digests: set[str]) -> None:
         """
-        Delete all other blocks, and what an interrupted write has left.
+        Delete all other blocks, and what an interrupted write has left. Files of another kind stay.
 
         :param digests: The blocks to keep
         """
         names = {self.path(digest).name for digest in digests}
         for path in self.folder.glob("*"):
-            if path.name not in names:
+            if path.name not in names and BLOCK_NAME.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 

@@ -87,7 +87,10 @@ class Recording(gym.Env):
         :param recorded: What :meth:`sb3_savo_recorded` has returned
         :return: What differs after the last action; None if nothing does
         """
-        for monitor, state in zip(monitors_of(self), recorded["monitors"], strict=True):
+        monitors = list(monitors_of(self))
+        if len(monitors) != len(recorded["monitors"]):
+            return f"it has {len(monitors)} Monitor wrappers, and {len(recorded['monitors'])} in the checkpoint"
+        for monitor, state in zip(monitors, recorded["monitors"], strict=True):
             set_monitor_state(monitor, state)
         if not equal(generator_state(self), recorded["generator"]):
             return "its random generator has another state"

@@ -138,7 +138,7 @@ class CheckpointedRun:
         began = time.monotonic()
         try:
             self._write()
-        except OSError as error:
+        except (OSError, TypeError) as error:  # a full disk, or a value that came up in the run and cannot be written
             warnings.warn(
                 f"A checkpoint could not be written, and learning goes on. The one before is unchanged. {error}", stacklevel=4
             )

@@ -85,10 +85,13 @@ def take(model: BaseAlgorithm, callback: BaseCallback, is_finished: bool) -> Sna
     }
     described, arrays = encode(run, known_classes(model))
     n_rows, n_filled = filled_rows(model)
-    sized = {
-        name: (array, n_filled if name.startswith("run.buffer.") and len(array.shape) > 1 and len(array) == n_rows else None)
-        for name, array in arrays.items()
-    }
+
+    def has_a_row_per_transition(name: str, array: np.ndarray) -> bool:
+        # The arrays of its spaces, such as the items' embeddings, may be as long by chance
+        is_of_buffer = name.startswith("run.buffer.") and "_space." not in name
+        return is_of_buffer and len(array.shape) > 1 and len(array) == n_rows
+
+    sized = {name: (array, n_filled if has_a_row_per_transition(name, array) else None) for name, array in arrays.items()}
     about = {
         "algorithm": type(model).__name__,
         "num_timesteps": model.num_timesteps,

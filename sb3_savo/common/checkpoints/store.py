@@ -86,7 +86,7 @@ class Store:
                 f"checkpoints={str(folder)!r} is in use by another process: it must end first, or this run must have a folder "
                 "of its own."
             ) from None
-        for path in self.folder.glob(f"*{PARTIAL}"):
+        for path in self.folder.glob(f"step-*{PARTIAL}"):
             shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
