@@ -101,6 +101,15 @@ def command(task: str) -> list[str]:
     return ["python", "-m", "rl_zoo3.train", "--algo", "savo", "--env", task, *options, *quiet, *changes]
 
 
+def path_of(task: str, folder: Path) -> Path:
+    """
+    :param task: Name of a task
+    :param folder: The folder of all agents
+    :return: The zip of its trained agent
+    """
+    return folder / "savo" / f"{task}_1" / f"{task}.zip"
+
+
 def train(task: str, folder: Path) -> None:
     """
     Train in a process of its own, and keep the RL Zoo's files that ``enjoy`` reads.
@@ -114,23 +123,14 @@ def train(task: str, folder: Path) -> None:
         words = [sys.executable, *command(task)[1:]]
         subprocess.run(words, cwd=work, env=environment, stdout=subprocess.DEVNULL, check=True)
         trained = Path(work) / "agents" / "savo" / f"{task}_1"
-        kept = folder / "savo" / f"{task}_1"
+        kept = path_of(task, folder).parent
         (kept / task).mkdir(parents=True, exist_ok=True)
         for name in ("args.yml", "config.yml"):
             shutil.copy(trained / task / name, kept / task / name)
         model = SAVO.load(trained / f"{task}.zip", device="cpu")
     for network in model.policy.learners.values():
         network.optimizer.state.clear()
-    model.save(kept / f"{task}.zip")
-
-
-def path_of(task: str, folder: Path) -> Path:
-    """
-    :param task: Name of a task
-    :param folder: The folder of all agents
-    :return: The zip of its trained agent
-    """
-    return folder / "savo" / f"{task}_1" / f"{task}.zip"
+    model.save(path_of(task, folder))
 
 
 def load(task: str, folder: Path = AGENTS) -> SAVO:

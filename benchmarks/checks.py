@@ -57,13 +57,14 @@ def check_landscape_run(settings: dict[str, Any]) -> None:
         )
     if settings["reset"] is not None:
         raise ValueError(f"reset={settings['reset']!r}: a run on a landscape has no resets.")
-    if arguments["train_freq"] != 1 or arguments["gradient_steps"] < 1:
+    train_freq, gradient_steps = arguments.get("train_freq", 1), arguments.get("gradient_steps", 1)
+    if train_freq != 1 or gradient_steps < 1:
         raise ValueError(
-            f"train_freq={arguments['train_freq']!r}, gradient_steps={arguments['gradient_steps']!r}: a run on a landscape "
-            "needs train_freq=1 and gradient_steps of at least 1, since it counts updates."
+            f"{train_freq=}, {gradient_steps=}: a run on a landscape needs train_freq=1 and gradient_steps of at least 1, "
+            "since it counts updates."
         )
-    scale = arguments.get("exploration_noise_scale", (1, 1, 1))
-    if not isinstance(scale, list | tuple):
+    scale = arguments.get("exploration_noise_scale")
+    if scale is not None and not isinstance(scale, list | tuple):
         raise ValueError(f"exploration_noise_scale={scale!r}: a run on a landscape needs (initial value, final value, steps).")
 
 

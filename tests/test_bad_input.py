@@ -444,6 +444,7 @@ SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("largest", spaces.Box(-HUGE, HUGE, (2,), np.float32), ValueError, "infinite in float32"),
     ("3e38", spaces.Box(-3e38, 3e38, (2,), np.float32), ValueError, "infinite in float32"),
     ("largest-float64", spaces.Box(-1.7e308, 1.7e308, (2,), np.float64), ValueError, "infinite in float64"),
+    ("wide-float64", spaces.Box(-1e300, 1e300, (2,), np.float64), ValueError, "infinite in float32"),
     ("largest-float16", spaces.Box(-6e4, 6e4, (2,), np.float16), ValueError, "infinite in float16"),
     ("no-width", spaces.Box(np.float32([-1, 0]), np.float32([1, 0])), ValueError, "low must be below high"),
     ("tiny", spaces.Box(0, TINY, (2,), np.float32), ValueError, "wider"),
@@ -459,7 +460,6 @@ SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("tuple", spaces.Tuple([BOX, BOX]), TypeError, "Box of floats"),
     ("text", spaces.Text(3), TypeError, "Box of floats"),
 ]
-SPACES.append(("wide", spaces.Box(-1e300, 1e300, (2,), np.float64), ValueError, "infinite in float32"))
 OBSERVATION_SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("tuple", spaces.Tuple([BOX]), TypeError, "needs a Box"),
     ("nested", spaces.Dict(a=spaces.Dict(b=BOX)), TypeError, "without a Dict in it"),

@@ -26,7 +26,7 @@ class EmbeddedDiscrete(spaces.Discrete):
         forbids the first.
     :raises TypeError: if the embeddings are not numbers
     :raises ValueError: if they have the wrong shape, are not finite, all rows are the same, or two rows are the same in
-        float32 and ``allow_duplicates`` is False
+        float32, after scaling too, and ``allow_duplicates`` is False
     """
 
     embeddings: np.ndarray
@@ -40,17 +40,18 @@ class EmbeddedDiscrete(spaces.Discrete):
     ):
         check_flag("allow_duplicates", allow_duplicates)
         self.embeddings = check_embeddings(embeddings)
-        if not allow_duplicates and (pair := first_duplicate(self.embeddings)) is not None:
-            raise ValueError(
-                f"embeddings: rows {pair[0]} and {pair[1]} are the same (in float32), so item {pair[1]} could never be taken. "
-                "Merge the two items, or give them different embeddings (a larger difference, or one more column); "
-                "EmbeddedDiscrete(embeddings, allow_duplicates=True) accepts them."
-            )
+        # Rows that are the same are so after scaling too
         if not allow_duplicates and (pair := first_duplicate(scale(self.embeddings))) is not None:
+            first, second = pair
+            if (self.embeddings[first] == self.embeddings[second]).all():
+                when = ""
+                remedy = "Merge the two items, or give them different embeddings (a larger difference, or one more column)"
+            else:
+                when = " after scaling each column to [-1, 1]"
+                remedy = "A column may hold a value far from all others: clip it, or take its logarithm"
             raise ValueError(
-                f"embeddings: rows {pair[0]} and {pair[1]} are the same after scaling each column to [-1, 1] (in float32), so "
-                f"item {pair[1]} could never be taken. A column may hold a value far from all others: clip it, or take its "
-                "logarithm; EmbeddedDiscrete(embeddings, allow_duplicates=True) accepts them."
+                f"embeddings: rows {first} and {second} are the same{when} (in float32), so item {second} could never be "
+                f"taken. {remedy}; EmbeddedDiscrete(embeddings, allow_duplicates=True) accepts them."
             )
         super().__init__(len(self.embeddings), seed=seed)
 

@@ -63,8 +63,7 @@ class Run:
         self.settings = [named("MODEL", read_settings, path) for path in self.paths]
         self.algos = [self._algo(path, settings) for path, settings in zip(self.paths, self.settings, strict=True)]
         self.env = named("--env", gym.make, args.env)
-        for path, settings in zip(self.paths, self.settings, strict=True):
-            self._check_spaces(path, settings)
+        self._check_spaces()
         if args.command != "numbers":
             self._check_picture()
         self.vec_env = self._vec_env()
@@ -80,13 +79,14 @@ class Run:
             raise ValueError(f"--algo {self.args.algo}: the policy in {path} is that of {' or '.join(found)}.")
         return self.args.algo
 
-    def _check_spaces(self, path: Path, settings: dict[str, Any]) -> None:
-        # As the model gets them, with the channels of images first
+    def _check_spaces(self) -> None:
+        # As the models get them, with the channels of images first
         wrapped = MaximizerAlgorithm._wrap_env(self.env, verbose=0)
-        for name in ("observation_space", "action_space"):
-            wanted, given = settings.get(name), getattr(wrapped, name)
-            if wanted is not None and wanted != given:
-                raise ValueError(f"--env {self.args.env}: its {name} is {given}, but {path} learned with {wanted}.")
+        for path, settings in zip(self.paths, self.settings, strict=True):
+            for name in ("observation_space", "action_space"):
+                wanted, given = settings.get(name), getattr(wrapped, name)
+                if wanted is not None and wanted != given:
+                    raise ValueError(f"--env {self.args.env}: its {name} is {given}, but {path} learned with {wanted}.")
 
     def _check_picture(self) -> None:
         args, space = self.args, self.env.action_space

@@ -210,12 +210,13 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
             "an NStepReplayBuffer, as of a model with n_steps above 1."
         )
     space = model.action_space
+    filled_in = buffer.env_action_space if isinstance(buffer, CandidateStorage) else buffer.action_space
+    if filled_in not in (None, space):
+        raise ValueError(
+            "the replay buffer is of another environment, whose action space is not that of the model: "
+            f"{describe_difference(space, filled_in)}."
+        )
     if not isinstance(buffer, CandidateStorage):
-        if buffer.action_space != space:
-            raise ValueError(
-                "the replay buffer is of another environment, whose action space is not that of the model: "
-                f"{describe_difference(space, buffer.action_space)}."
-            )
         if isinstance(model.replay_buffer, CandidateStorage):
             warnings.warn(
                 f"the replay buffer is a {type(buffer).__name__}, which keeps neither the candidates of a transition nor its "
@@ -224,17 +225,13 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
                 stacklevel=3,
             )
         return
+    # Of a buffer that does not know its space
     found = buffer.candidate_dim, buffer.n_items
     own = get_action_dim(proposal_space(space)), int(space.n) if isinstance(space, EmbeddedDiscrete) else 0
     if found != own:
         raise ValueError(
             f"the replay buffer is of another environment: its actions have {found[0]} dimensions and {found[1]} items, and "
             f"must have {own[0]} and {own[1]}."
-        )
-    if buffer.env_action_space not in (None, space):
-        raise ValueError(
-            "the replay buffer is of another environment, whose action space is not that of the model: "
-            f"{describe_difference(space, buffer.env_action_space)}."
         )
     if buffer.n_candidates != n_candidates:
         raise ValueError(

@@ -252,3 +252,29 @@ def test_only_transitions_are_cut_where_the_buffer_is_not_full():
     assert not any("_space" in name for name in cut)
     embeddings, _ = arrays["run.buffer.item_space.embeddings"]
     np.testing.assert_array_equal(embeddings, items.embeddings)
+
+
+class Thing:
+    """Of a kind that a checkpoint does not write."""
+
+
+def test_a_value_that_comes_up_and_cannot_be_written_does_not_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "PERIOD", 0)
+
+    def find(local_variables, _):
+        model = local_variables["self"]
+        if model.num_timesteps == 60:
+            model.best = Thing()
+        return True
+
+    model = SAVO("MlpPolicy", "Pendulum-v1", **SMALL)
+    with pytest.warns(UserWarning, match=r"A checkpoint is left out, .*best is a .*Thing"):
+        model.learn(100, find, checkpoints=tmp_path)
+    assert model.num_timesteps == 100
+    store = Store(tmp_path)
+    assert 0 < store.newest().about["num_timesteps"] < 60
+    store.close()
+    other = SAVO("MlpPolicy", "Pendulum-v1", **SMALL)
+    other.best = Thing()
+    with pytest.raises(TypeError, match=r"best is a .*Thing"):
+        other.learn(100, checkpoints=tmp_path / "other")

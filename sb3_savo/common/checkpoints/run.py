@@ -138,7 +138,7 @@ class CheckpointedRun:
         began = time.monotonic()
         try:
             self._write()
-        except (OSError, TypeError) as error:  # a full disk, or a value that came up in the run and cannot be written
+        except OSError as error:
             warnings.warn(
                 f"A checkpoint could not be written, and learning goes on. The one before is unchanged. {error}", stacklevel=4
             )
@@ -147,7 +147,17 @@ class CheckpointedRun:
     def _write(self, is_finished: bool = False) -> None:
         began = time.monotonic()
         assert self._callback is not None
-        snapshot = take(self.model, self._callback, is_finished)
+        try:
+            snapshot = take(self.model, self._callback, is_finished)
+        except TypeError as error:
+            if not self.store.folders():  # nothing is lost yet
+                raise
+            warnings.warn(
+                f"A checkpoint is left out, since a value in the run cannot be written. The one before is unchanged. {error}",
+                stacklevel=4,
+            )
+            self._schedule(began)
+            return
         self.store.write(self.model.num_timesteps, self.model.save, snapshot.state, snapshot.arrays, snapshot.about)
         self._schedule(began)
 
