@@ -1,5 +1,6 @@
 """A ``SubprocVecEnv`` whose workers cannot fail in silence."""
 
+import atexit
 import faulthandler
 import math
 import multiprocessing as mp
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -30,12 +32,17 @@ TIMEOUT_VARIABLE = "SB3_SAVO_WORKER_TIMEOUT"
 STARTUP_SECONDS = 120.0
 # How long ``close`` waits for the workers before it kills them
 CLOSE_SECONDS = 3.0
+# Whether workers are made by forks
+FORKS = "fork" in mp.get_all_start_methods()
+
+# All that are not closed yet
+OPEN: "weakref.WeakSet[WatchedSubprocVecEnv]" = weakref.WeakSet()
 
 
 class WorkerError(RuntimeError):
     """
     A worker of :class:`WatchedSubprocVecEnv` has raised an error, died, stopped answering, or returned an observation of the
-    wrong shape.
+    wrong shape, a reward that is no number, or an end of an episode that is neither True nor False.
     """
 
 
@@ -49,11 +56,16 @@ def watched_worker(remote: Connection, parent_remote: Connection, env_fn: Cloudp
     """
     The worker process: SB3's own, which reports its error and ends with its parent.
 
+    It does not end by SIGTERM. Schedulers send SIGTERM to the processes of a program together, and the parent needs the worker
+    to write a last checkpoint.
+
     :param remote: The worker's end of the pipe
     :param parent_remote: The other end
     :param env_fn: The function that makes the environment
     :param stack_file: Where to write the stack when the parent asks for it
     """
+    # A function and not SIG_IGN, which programs that the environment starts would inherit
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     try:
         with open(stack_file, "w") as stack:
@@ -70,6 +82,32 @@ def exit_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
+
+
+def has_ended(process: BaseProcess) -> bool:
+    """
+    :param process: A worker
+    :return: Whether it has ended. Where its fork server has ended before it, ``is_alive`` cannot know.
+    """
+    if process.is_alive():
+        return False
+    if not FORKS:
+        return True
+    try:
+        os.kill(process.pid, 0)  # type: ignore[arg-type]
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def kill(process: BaseProcess) -> None:
+    """
+    :param process: A worker that has not ended
+    """
+    if process.is_alive():
+        process.kill()
+    else:
+        os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
 
 
 class WatchedConnection:
@@ -111,9 +149,12 @@ class WatchedConnection:
         """
         :return: The worker's answer
         :raises WorkerError: if the worker raises an error, ends, does not answer in time or gives an observation of another
-            shape than its space has
+            shape than its space has, a reward that is no number, or an end that is neither True nor False
         """
-        if not wait([self.connection, self.process.sentinel], self.timeout):
+        ready = wait([self.connection, self.process.sentinel], self.timeout)
+        if self.connection not in ready and ready and not has_ended(self.process):
+            ready = wait([self.connection], self.timeout)  # its fork server has ended
+        if not ready:
             raise self._error(
                 f"has not answered for {self.timeout:g} seconds. A slow environment needs a larger timeout=, or, where the RL "
                 f"Zoo makes the workers, {TIMEOUT_VARIABLE}=SECONDS before its command. {self._stack()}"
@@ -124,11 +165,17 @@ class WatchedConnection:
         if answer is NO_ANSWER:
             raise self._error(self._death())
         if self.observation_space is not None and self._command in ("step", "reset"):
-            self._check_shapes(answer)
+            self._check_answer(answer)
         return answer
 
-    def _check_shapes(self, answer: Any) -> None:
-        is_last = self._command == "step" and answer[2]
+    def _check_answer(self, answer: Any) -> None:
+        is_last = False
+        if self._command == "step":
+            _, reward, is_last, *_ = answer
+            if np.ndim(reward) != 0 or np.asarray(reward).dtype.kind not in "fiub":
+                raise self._error(f"has returned the reward {reward!r}: it must be a number.")
+            if not isinstance(is_last, (bool, np.bool_)):
+                raise self._error(f"has returned terminated or truncated={is_last!r}: both must be True or False.")
         for observation in (answer[0], answer[3]["terminal_observation"]) if is_last else (answer[0],):
             if difference := shape_difference(observation, self.observation_space):
                 raise self._error(f"has returned an observation that does not fit its space: {difference}")
@@ -187,6 +234,16 @@ def shape_difference(observation: Any, space: spaces.Space | None, name: str = "
     return None
 
 
+def close_at_exit() -> None:
+    """
+    Close what this process has left open. ``multiprocessing`` would wait without an end for workers that SIGTERM does not end;
+    it has imported its own function for the exit before, so this one is called first.
+    """
+    for env in list(OPEN):
+        if env._creator == os.getpid():
+            env.close()
+
+
 def default_timeout() -> float:
     """
     :return: The longest time that an answer may take, in seconds
@@ -205,8 +262,9 @@ def default_timeout() -> float:
 class WatchedSubprocVecEnv(SubprocVecEnv):
     """
     SB3's ``SubprocVecEnv``, which fails loudly: where a worker raises an error, dies, hangs or returns an observation of the
-    wrong shape, the call raises a :class:`WorkerError` that names the worker and shows its traceback. :meth:`close` returns
-    within five seconds, and the workers end when their parent does, even if it is killed.
+    wrong shape, a reward that is no number, or an end that is neither True nor False, the call raises a :class:`WorkerError`
+    that names the worker and shows its traceback. :meth:`close` returns within five seconds. The workers end when their parent
+    does, even if it is killed, and not by SIGTERM: a parent that gets SIGTERM too can write a last checkpoint.
 
     :param env_fns: Environments to run in subprocesses
     :param start_method: How to start the subprocesses, one of ``multiprocessing.get_all_start_methods()``; by default
@@ -227,25 +285,26 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
         self.waiting = False
         self.closed = False
         self.processes: list[Any] = []
+        self.remotes: list[WatchedConnection] = []  # type: ignore[assignment]
         self._stack_folder = tempfile.TemporaryDirectory(prefix="sb3_savo_workers_", ignore_cleanup_errors=True)
-        remotes = []
-        for index, env_fn in enumerate(env_fns):
-            remote, work_remote = context.Pipe()
-            stack_file = str(Path(self._stack_folder.name, f"{index}.txt"))
-            args = (work_remote, remote, CloudpickleWrapper(env_fn), stack_file)
-            process = context.Process(target=watched_worker, args=args, daemon=True)
-            process.start()
-            work_remote.close()
-            self.processes.append(process)
-            remotes.append(WatchedConnection(remote, process, index, max(timeout, STARTUP_SECONDS), stack_file))
-        self.remotes = tuple(remotes)  # type: ignore[assignment]
+        self._creator = os.getpid()
+        OPEN.add(self)
         try:
-            for remote in remotes:
-                remote.send(("get_spaces", None))
-            answers = [remote.recv() for remote in remotes]
-            for remote, (observation_space, _) in zip(remotes, answers, strict=True):
-                remote.timeout = timeout
-                remote.observation_space = observation_space
+            for index, env_fn in enumerate(env_fns):
+                remote, work_remote = context.Pipe()
+                stack_file = str(Path(self._stack_folder.name, f"{index}.txt"))
+                args = (work_remote, remote, CloudpickleWrapper(env_fn), stack_file)
+                process = context.Process(target=watched_worker, args=args, daemon=True)
+                process.start()
+                work_remote.close()
+                self.processes.append(process)
+                self.remotes.append(WatchedConnection(remote, process, index, max(timeout, STARTUP_SECONDS), stack_file))
+            for connection in self.remotes:
+                connection.send(("get_spaces", None))
+            answers = [connection.recv() for connection in self.remotes]
+            for connection, (observation_space, _) in zip(self.remotes, answers, strict=True):
+                connection.timeout = timeout
+                connection.observation_space = observation_space
             VecEnv.__init__(self, len(env_fns), *answers[0])
         except BaseException:
             self.close()
@@ -256,6 +315,7 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
         if self.closed:
             return
         self.closed = True
+        OPEN.discard(self)
         deadline = time.monotonic() + CLOSE_SECONDS
         for remote in self.remotes:
             try:
@@ -264,9 +324,14 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
                 pass
         for process in self.processes:
             process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
+            while not has_ended(process) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if not has_ended(process):
+                kill(process)
                 process.join(1.0)
         for remote in self.remotes:
             remote.close()
         self._stack_folder.cleanup()
+
+
+atexit.register(close_at_exit)

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_savo import SAVO, WatchedSubprocVecEnv
 from sb3_savo.vec_env import WorkerError
@@ -231,6 +232,112 @@ if __name__ == "__main__":
     while any(is_running(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+TERMINATED = """
+import os, signal, sys
+import gymnasium as gym
+from sb3_savo import SAVO, WatchedSubprocVecEnv
+from tests.models import SMALL
+
+def terminate(locals_, _):
+    if locals_["self"].num_timesteps == 80:
+        os.killpg(0, signal.SIGTERM)
+    return True
+
+if __name__ == "__main__":
+    env = WatchedSubprocVecEnv([lambda: gym.make("Pendulum-v1")] * 2, sys.argv[1])
+    print(*[process.pid for process in env.processes], flush=True)
+    SAVO("MlpPolicy", env, **SMALL).learn(10_000, callback=terminate, checkpoints=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"])
+def test_sigterm_to_all_processes_leaves_a_checkpoint(start_method, tmp_path):
+    """As SLURM and containers send it: the workers must live until the checkpoint is written, and end then."""
+    script = tmp_path / "script.py"
+    script.write_text(TERMINATED)
+    command = [sys.executable, script, start_method, tmp_path / "checkpoints"]
+    result = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=HANG_SECONDS,
+    )
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    assert (tmp_path / "checkpoints" / "step-000000000080").is_dir()
+    assert not any(is_running(int(worker)) for worker in result.stdout.split())
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+def test_a_program_ends_that_closes_nothing(start_method):
+    code = f"""
+from tests.test_vec_env import Failing, WatchedSubprocVecEnv
+if __name__ == "__main__":
+    env = WatchedSubprocVecEnv([lambda: Failing("hang", "step")], {start_method!r})
+    env.step_async([[1.0]])
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=HANG_SECONDS).returncode == 0
+
+
+class Answering(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, reward, terminated):
+        self.answer = reward, terminated
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), *self.answer, False, {}
+
+
+@pytest.mark.parametrize("reward", [None, "1", [1.0], np.zeros((1, 1)), 1j, {}])
+def test_a_reward_that_is_no_number(reward):
+    with closing(WatchedSubprocVecEnv([lambda: Answering(0.0, False), lambda: Answering(reward, False)], "fork")) as env:
+        env.reset()
+        with pytest.raises(WorkerError, match=r"The environment in worker 1 has returned the reward .* must be a number"):
+            env.step(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("terminated", ["yes", 1.0, np.ones(1), [True]])
+def test_an_end_that_is_neither_true_nor_false(terminated):
+    with closing(WatchedSubprocVecEnv([lambda: Answering(0.0, terminated)], "fork")) as env:
+        env.reset()
+        with pytest.raises(WorkerError, match=r"The environment in worker 0 has returned terminated or .* True or False"):
+            env.step(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("reward, terminated", [(1, np.bool_(False)), (np.float32(1), True), (np.array(1.0), False)])
+def test_rewards_that_are_numbers(reward, terminated):
+    with closing(WatchedSubprocVecEnv([lambda: Answering(reward, terminated)], "fork")) as env:
+        env.reset()
+        _, rewards, dones, _ = env.step(np.zeros((1, 1)))
+        assert rewards == [1] and dones == [bool(terminated)]
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.parametrize("reward", [None, "1", [2.0], np.zeros((1, 1)), 1j])
+def test_a_reward_that_is_no_number_is_not_stored(reward, n_envs):
+    """SB3's environments in workers let it through, and the replay buffer would hold NaN."""
+    with closing(SubprocVecEnv([lambda: Answering(reward, False)] * n_envs, "fork")) as env:
+        with pytest.raises(ValueError, match=rf"reward is .* in environment 0 at step {n_envs}: it must be a number"):
+            SAVO("MlpPolicy", env, **SMALL).learn(200)
+
+
+def test_none_is_no_reward():
+    with pytest.raises(ValueError, match="reward is nan in environment 0 at step 1: it must be finite"):
+        SAVO("MlpPolicy", DummyVecEnv([lambda: Answering(None, False)]), **SMALL).learn(200)
+
+
+def test_an_end_that_is_no_number_is_not_stored():
+    with closing(SubprocVecEnv([lambda: Answering(0.0, "no")], "fork")) as env:
+        with pytest.raises(ValueError, match=r"done is .*'no'.* in environment 0 at step 1: it must be a number"):
+            SAVO("MlpPolicy", env, **SMALL).learn(200)
 
 
 def is_running(process):

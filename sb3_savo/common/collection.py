@@ -33,7 +33,7 @@ from sb3_savo.common.exploration import (
     sample_noise,
     value_at,
 )
-from sb3_savo.common.finite import BROKEN_POLICY, check_finite
+from sb3_savo.common.finite import BROKEN_POLICY, check_finite, check_numbers
 from sb3_savo.common.masked_evaluation import mask_evaluations
 from sb3_savo.common.observations import OF_AN_ENVIRONMENT, ObservationCheck
 from sb3_savo.common.plausible import PlausibleRange
@@ -387,9 +387,12 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         Stop before a transition enters the replay buffer that spoils what is learned, or that ``predict`` would refuse.
 
         :raises NonFiniteError: if an observation or a reward is not finite
-        :raises ValueError: if an observation has another shape than its space, or is far beyond it
+        :raises ValueError: if an observation has another shape than its space, or is far beyond it, or a reward or the end of
+            an episode is no number
         """
         moment = f"step {self.num_timesteps}"
+        check_numbers("reward", reward, self.n_envs, moment)
+        check_numbers("done", dones, self.n_envs, moment)
         if self._vec_normalize_env is not None:
             # First the original values, which are stored: NaN in one environment spreads by the statistics to all
             check_finite("observation", self._vec_normalize_env.get_original_obs(), moment)

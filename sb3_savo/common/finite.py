@@ -54,6 +54,23 @@ def check_finite(name: str, value: Any, moment: str | None = None, hint: str = "
         raise NonFiniteError(describe(name, array, moment, hint))
 
 
+def check_numbers(name: str, array: np.ndarray, n_envs: int, moment: str) -> None:
+    """
+    :param name: What the environments gave, for the message
+    :param array: One value of each environment
+    :param n_envs: Number of environments
+    :param moment: When they gave it
+    :raises ValueError: if a value is no number, but None, text or an array. The message names the environment and the moment.
+    """
+    if array.dtype.kind in "fiub" and array.shape == (n_envs,):
+        return
+    for i, value in enumerate(array):
+        part = np.asarray(value)
+        if part.dtype.kind not in "fiub" or part.shape != ():
+            raise ValueError(f"{name} is {value!r} in environment {i} at {moment}: it must be a number.")
+    raise ValueError(f"{name} has the shape {array.shape} at {moment}: it must have {(n_envs,)}, one value per environment.")
+
+
 def describe(name: str, array: np.ndarray, moment: str | None, hint: str) -> str:
     """:return: The message for an array that :func:`is_finite` refuses; see :func:`check_finite`"""
     places = np.argwhere(~(np.abs(array.astype(np.float64)) <= LARGEST))
