@@ -44,6 +44,8 @@ def check_learn_arguments(
     check_flag("progress_bar", progress_bar)
     if checkpoints is not None:
         check_type("checkpoints", checkpoints, (str, os.PathLike), "the path of a folder, or None")
+        if checkpoints == "":
+            raise ValueError("checkpoints='' is no path: it must be the path of a folder, or None.")
 
 
 def check_callback(callback: Any) -> None:

@@ -17,7 +17,10 @@ import pytest
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper, VecNormalize
 
 from benchmarks.resume import Case, all_cases, learn, special_cases
 from sb3_savo import SAVO, SAVOSAC, WatchedSubprocVecEnv
@@ -236,7 +239,9 @@ class Counter(BaseCallback):
 def test_callbacks_in_an_evaluation_go_on(tmp_path, monkeypatch, place):
     def run(stop=None, **kwargs):
         counter = Counter(1)
-        evaluation = EvalCallback(make_vec_env("Pendulum-v1"), n_eval_episodes=1, eval_freq=10, verbose=0, **{place: counter})
+        evaluation = EvalCallback(
+            make_vec_env("Pendulum-v1", seed=0), n_eval_episodes=1, eval_freq=10, verbose=0, **{place: counter}
+        )
         with interrupted_at(monkeypatch, stop):
             small("Pendulum-v1").learn(100, callback=evaluation, **kwargs)
         return counter.seen
@@ -465,6 +470,95 @@ def test_another_run_is_refused(kind, tmp_path):
     small().learn(60, checkpoints=tmp_path)
     with pytest.raises((ValueError, TypeError), match=message):
         make().learn(100, **{"checkpoints": tmp_path, **arguments})
+
+
+class MyExtractor(FlattenExtractor):
+    pass
+
+
+def normalized(**kwargs):
+    return VecNormalize(make_vec_env(ENV_ID), **kwargs)
+
+
+NOISE = partial(OrnsteinUhlenbeckActionNoise, np.zeros(1), np.ones(1))
+EXTRACTOR = {"features_extractor_class": MyExtractor, "net_arch": [16]}
+CHANGES = {
+    "a function": ({"learning_rate": lambda left: 1e-3 * left}, {"learning_rate": lambda left: 2e-3 * left}, "learning_rate"),
+    "an object": (
+        {"learning_rate": LinearSchedule(1e-3, 0, 1)},
+        {"learning_rate": LinearSchedule(1e-3, 0, 0.5)},
+        "learning_rate",
+    ),
+    "noise": ({"action_noise": NOISE(theta=0.15)}, {"action_noise": NOISE(theta=0.3)}, "action_noise"),
+    "no noise": ({"action_noise": NOISE()}, {}, "action_noise"),
+    "beside a class": ({"policy_kwargs": EXTRACTOR}, {"policy_kwargs": {**EXTRACTOR, "net_arch": [8]}}, "policy_kwargs"),
+    "a wrapper": (
+        {"env": {"gamma": 0.99}},
+        {"env": {"gamma": 0.9, "clip_obs": 5.0}},
+        r"VecNormalize.*clip_obs=5\.0, gamma=0\.9",
+    ),
+}
+
+
+def made(env=None, **kwargs):
+    return small(normalized(**env or {}), **kwargs)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.filterwarnings("ignore:.*will need allow_pickle=True")
+def test_a_change_in_an_argument_that_is_an_object_is_found(change, tmp_path, monkeypatch):
+    before, after, message = CHANGES[change]
+    count_rollouts(monkeypatch, 5)
+    with interrupted_at(monkeypatch, 70), pytest.raises(Interrupted):
+        made(**before).learn(100, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=f"other arguments than {message}|{message}"):
+        made(**after).learn(100, checkpoints=tmp_path)
+    assert made(**before).learn(100, checkpoints=tmp_path).num_timesteps == 100
+
+
+class Curriculum(VecEnvWrapper):
+    """Its argument is its state."""
+
+    def __init__(self, venv, level=0):
+        super().__init__(venv)
+        self.level = level
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        self.level += 1
+        return self.venv.step_wait()
+
+
+def test_an_argument_of_a_wrapper_may_change_meanwhile(tmp_path, monkeypatch):
+    count_rollouts(monkeypatch, 5)
+    with interrupted_at(monkeypatch, 70), pytest.raises(Interrupted):
+        small(Curriculum(make_vec_env(ENV_ID))).learn(100, checkpoints=tmp_path)
+    env = Curriculum(make_vec_env(ENV_ID))
+    small(env).learn(100, checkpoints=tmp_path)
+    assert env.level == 100
+    small(env).learn(120, checkpoints=tmp_path)
+    assert env.level == 120
+
+
+@pytest.mark.filterwarnings("ignore:.*will need allow_pickle=True")
+def test_a_value_that_cannot_be_written_is_left_out_alone(tmp_path, monkeypatch):
+    """It comes up after the first checkpoint, in a dictionary of the model."""
+    count_rollouts(monkeypatch, 5)
+
+    def spoil(locals_, _):
+        locals_["self"].ep_info_buffer.append({"r": 0.0, "l": 1, "t": 0.0, "object": object()})
+        return True
+
+    with pytest.warns(UserWarning, match=r"SAVO\.ep_info_buffer is a deque, which no checkpoint holds"):
+        small().learn(100, callback=spoil, checkpoints=tmp_path)
+    assert (tmp_path / "step-000000000100").is_dir()
+
+
+def test_an_empty_path_is_no_folder():
+    with pytest.raises(ValueError, match="checkpoints='' is no path"):
+        small().learn(60, checkpoints="")
 
 
 def test_a_file_is_no_folder(tmp_path):

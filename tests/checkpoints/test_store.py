@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import ConvertCallback
@@ -258,23 +259,31 @@ class Thing:
     """Of a kind that a checkpoint does not write."""
 
 
-def test_a_value_that_comes_up_and_cannot_be_written_does_not_end_the_run(tmp_path, monkeypatch):
+class Telling(gym.ObservationWrapper):
+    """Its state is a value that cannot be written, from a number of observations on."""
+
+    def __init__(self, n_plain):
+        super().__init__(gym.make("Pendulum-v1"))
+        self.left = n_plain
+        self.unwrapped.get_state = self.get_state
+        self.unwrapped.set_state = lambda state: None
+
+    def observation(self, observation):
+        self.left -= 1
+        return observation
+
+    def get_state(self):
+        return self.left if self.left > 0 else Thing()
+
+
+def test_a_state_that_comes_up_and_cannot_be_written_does_not_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "PERIOD", 0)
-
-    def find(local_variables, _):
-        model = local_variables["self"]
-        if model.num_timesteps == 60:
-            model.best = Thing()
-        return True
-
-    model = SAVO("MlpPolicy", "Pendulum-v1", **SMALL)
-    with pytest.warns(UserWarning, match=r"A checkpoint is left out, .*best is a .*Thing"):
-        model.learn(100, find, checkpoints=tmp_path)
+    model = SAVO("MlpPolicy", Telling(60), **SMALL)
+    with pytest.warns(UserWarning, match=r"A checkpoint is left out, .*own is a .*Thing"):
+        model.learn(100, checkpoints=tmp_path)
     assert model.num_timesteps == 100
     store = Store(tmp_path)
     assert 0 < store.newest().about["num_timesteps"] < 60
     store.close()
-    other = SAVO("MlpPolicy", "Pendulum-v1", **SMALL)
-    other.best = Thing()
-    with pytest.raises(TypeError, match=r"best is a .*Thing"):
-        other.learn(100, checkpoints=tmp_path / "other")
+    with pytest.raises(TypeError, match=r"own is a .*Thing"):
+        SAVO("MlpPolicy", Telling(0), **SMALL).learn(100, checkpoints=tmp_path / "other")

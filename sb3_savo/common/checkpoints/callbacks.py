@@ -34,8 +34,9 @@ def callback_state(callback: BaseCallback) -> dict[str, Any]:
     state = {"type": type(callback).__name__, "values": {}, "environments": environments}
     if knows_its_state(callback):
         return {**state, "own": callback.get_state()}  # type: ignore[attr-defined]
-    others = [name for name, value in vars(callback).items() if name not in PLACE_IN_RUN and callbacks_in(value)]
-    return {**state, "values": values_of(callback, {*settings, *PLACE_IN_RUN, *environments, *others})}
+    left_out = {*settings, *PLACE_IN_RUN, *environments}
+    names = [name for name, value in vars(callback).items() if name not in left_out and not callbacks_in(value)]
+    return {**state, "values": values_of(callback, names)}
 
 
 def set_callback_state(callback: BaseCallback, state: dict[str, Any]) -> None:

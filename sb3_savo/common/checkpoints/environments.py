@@ -1,14 +1,17 @@
 """The state of a vectorized environment and of its wrappers."""
 
+import inspect
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
 from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_state
 from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, recorded_class
-from sb3_savo.common.checkpoints.values import values_of
+from sb3_savo.common.checkpoints.values import settings_of, values_of
 from sb3_savo.vec_env import WorkerError
 
 # From so many steps without a reset on, a warning
@@ -27,6 +30,9 @@ NOT_SAVED = (
     "results_writer",
     "t_start",
 )
+
+# The arguments of wrappers when they began to learn
+SETTINGS: WeakKeyDictionary[VecEnv, dict[str, Any]] = WeakKeyDictionary()
 
 
 def layers(env: VecEnv) -> Iterator[VecEnv]:
@@ -47,6 +53,9 @@ def start_recording(env: VecEnv) -> None:
     :param env: A vectorized environment, of which :func:`environment_state` will be asked
     :raises ValueError: if it cannot be restored
     """
+    *wrappers, _ = layers(env)
+    for wrapper in wrappers:
+        SETTINGS.setdefault(wrapper, wrapper_settings(wrapper))
     base = env.unwrapped
     if knows_its_state(base):
         return
@@ -157,15 +166,33 @@ def wrapper_state(wrapper: VecEnv) -> dict[str, Any]:
     :param wrapper: A wrapper of a vectorized environment
     :return: What it has counted or learned
     """
-    state = {"type": type(wrapper).__name__, "values": values_of(wrapper, NOT_SAVED)}
+    values = values_of(wrapper, [name for name in vars(wrapper) if name not in NOT_SAVED])
+    state = {"type": type(wrapper).__name__, "values": values, "settings": SETTINGS[wrapper]}
     return {**state, **monitor_log_state(wrapper)} if isinstance(wrapper, VecMonitor) else state
+
+
+def wrapper_settings(wrapper: VecEnv) -> dict[str, Any]:
+    """
+    :param wrapper: A wrapper of a vectorized environment
+    :return: JSON of its arguments that are its attributes, except paths and names, by which it is compared with another run's
+    """
+    names = [name for name in inspect.signature(type(wrapper)).parameters if name in vars(wrapper) and name not in NOT_SAVED]
+    return {name: settings_of(vars(wrapper)[name]) for name in names if not isinstance(vars(wrapper)[name], (str, Path))}
 
 
 def set_wrapper_state(wrapper: VecEnv, state: dict[str, Any]) -> None:
     """
     :param wrapper: A wrapper of a vectorized environment
     :param state: What :func:`wrapper_state` has returned
+    :raises ValueError: if it began to learn with other arguments
     """
+    own, saved = SETTINGS[wrapper], state.get("settings", {})
+    different = sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name])
+    if different:
+        told = ", ".join(f"{name}={getattr(wrapper, name)!r}" for name in different)
+        raise ValueError(
+            f"checkpoints: {type(wrapper).__name__} has other arguments than {told} in the checkpoint: they must be the same."
+        )
     for name, value in state["values"].items():
         setattr(wrapper, name, value)
     if isinstance(wrapper, VecMonitor):

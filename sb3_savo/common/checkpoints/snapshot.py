@@ -25,7 +25,7 @@ from sb3_savo.common.checkpoints.callbacks import (
 from sb3_savo.common.checkpoints.environments import environment_state, set_environment_state
 from sb3_savo.common.checkpoints.logs import logger_state, set_logger_state
 from sb3_savo.common.checkpoints.store import Checkpoint
-from sb3_savo.common.checkpoints.values import encode, known_classes, settings_of
+from sb3_savo.common.checkpoints.values import encode, known_classes, noise_settings, settings_of, values_of
 from sb3_savo.common.loading import restore
 from sb3_savo.files.codec import Decoder
 from sb3_savo.files.models import REMADE, read_model
@@ -72,11 +72,11 @@ def take(model: BaseAlgorithm, callback: BaseCallback, is_finished: bool) -> Sna
     :param callback: The callbacks of the run
     :param is_finished: Whether a callback has ended the run
     :return: All but the networks and optimizers, which are in the model's zip
-    :raises TypeError: if a part of the run cannot be written without pickle; the message names it
+    :raises TypeError: if the replay buffer, or an environment's state, cannot be written without pickle; the message names it
     """
     run = {
         "random": random_state(model),
-        "attributes": {name: getattr(model, name) for name in saved_attributes(model)},
+        "attributes": values_of(model, saved_attributes(model)),
         "elapsed": time.time_ns() - model.start_time,
         "buffer": getattr(model, "replay_buffer", None),
         "environment": environment_state(model.env),  # type: ignore[arg-type]
@@ -170,7 +170,10 @@ def saved_attributes(model: BaseAlgorithm) -> list[str]:
 def arguments_of(model: BaseAlgorithm) -> dict[str, Any]:
     """:return: The arguments of a model's constructor as JSON, which those of another run are compared with"""
     names = [name for name in inspect.signature(type(model)).parameters if name not in (*FREE_ARGUMENTS, *ADDED_ATTRIBUTES)]
-    return {name: settings_of(getattr(model, name)) for name in names if hasattr(model, name)}
+    arguments = {name: settings_of(getattr(model, name)) for name in names if hasattr(model, name)}
+    if callable(model.learning_rate):  # a function is told by its values
+        arguments["learning_rate"] = [float(model.learning_rate(left / 10)) for left in range(11)]
+    return {**arguments, "action_noise": noise_settings(getattr(model, "action_noise", None))}
 
 
 @cache
@@ -203,7 +206,7 @@ def check_continues(model: BaseAlgorithm, checkpoint: Checkpoint, start: int) ->
             f"checkpoints={folder!r} holds a run of {about['algorithm']}, and this is a {type(model).__name__}. {anew}"
         )
     own, saved = arguments_of(model), about["arguments"]
-    different = sorted(name for name in own.keys() | saved.keys() if own.get(name) != saved.get(name))
+    different = sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name])
     if different:
         told = ", ".join(f"{name}={getattr(model, name, None)!r}" for name in different)
         raise ValueError(

@@ -2,10 +2,11 @@
 
 import copy
 import warnings
-from collections.abc import Container
+from collections.abc import Iterable
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
@@ -34,17 +35,15 @@ def is_encodable(value: Any) -> bool:
     return True
 
 
-def values_of(part: Any, left_out: Container[str]) -> dict[str, Any]:
+def values_of(part: Any, names: Iterable[str]) -> dict[str, Any]:
     """
-    :param part: A callback, or a wrapper of a vectorized environment
-    :param left_out: Its attributes that are not asked for
-    :return: Its other attributes that a checkpoint can hold. A warning names those that it cannot hold, except environments,
-        functions and classes.
+    :param part: A model, a callback, or a wrapper of a vectorized environment
+    :param names: Attributes of it
+    :return: Those that a checkpoint can hold. A warning names the others, except environments, functions and classes.
     """
     values = {}
-    for name, value in vars(part).items():
-        if name in left_out:
-            continue
+    for name in names:
+        value = getattr(part, name)
         if is_encodable(value):
             values[name] = value
         elif not isinstance(value, VecEnv) and not callable(value):
@@ -70,10 +69,30 @@ def encode(value: Any, classes: tuple[type, ...]) -> tuple[Any, dict[str, Any]]:
 def settings_of(value: Any) -> Any:
     """
     :param value: An argument of a constructor
-    :return: JSON by which it is compared with another run's
+    :return: JSON by which it is compared with another run's. Functions, and objects that no checkpoint can hold, are compared
+        by their names and classes only.
     """
     try:
         described, arrays = encode(copy.copy(value), KNOWN)
     except TypeError:
-        return f"{type(value).__module__}.{type(value).__qualname__}"
+        if isinstance(value, dict):
+            return {str(key): settings_of(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [settings_of(part) for part in value]
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{named.__module__}.{named.__qualname__}"
     return [described, {name: array.tolist() for name, array in arrays.items()}]
+
+
+def noise_settings(noise: ActionNoise | None) -> Any:
+    """
+    :param noise: The action noise of a model, before or while it learns
+    :return: JSON by which it is compared with another run's, without what it remembers from former steps
+    """
+    if isinstance(noise, VectorizedActionNoise):
+        noise = noise.base_noise
+    if noise is None or not is_encodable(noise):
+        return settings_of(noise)
+    noise = copy.deepcopy(noise)
+    noise.reset()
+    return settings_of(noise)
