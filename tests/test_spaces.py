@@ -153,6 +153,18 @@ def test_every_item_is_nearest_to_itself():
     assert th.equal(search.embed(found), search.embeddings[:, None, None])
 
 
+def test_every_item_of_a_fine_line_is_found():
+    """Levels of a price, 50,000 of them: their squared distances are below the precision of float32."""
+    search = NearestItems(np.linspace(1, 2, 50_000)[:, None])
+    items = th.arange(0, 50_000, 37)
+    assert search.embed(items).dtype == search.embeddings.dtype == th.float32
+    assert th.equal(search.nearest(search.embed(items).unsqueeze(1)).flatten(), items)
+    masks = th.ones(len(items), 50_000, dtype=th.bool)
+    masks[th.arange(len(items)), items] = False
+    neighbors = search.nearest(search.embed(items).unsqueeze(1), masks=masks).flatten()
+    assert ((neighbors - items).abs() == 1).all()
+
+
 def test_search_errors():
     search = NearestItems(RNG.normal(size=(5, 2)).astype(np.float32))
     with pytest.raises(ValueError, match="k=6 is too large: there are 5 items"):

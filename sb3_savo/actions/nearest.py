@@ -24,10 +24,11 @@ ARGMAX_GROUPS = 16
 
 class NearestItems(nn.Module):
     """
-    Exact search over all items, by their Euclidean distance (up to the rounding of its square in float32).
+    Exact search over all items, by their Euclidean distance (up to the rounding of its square).
 
     The distance |q - e|² falls as q·e - |e|²/2 grows, so one matrix product with the embeddings, widened by -|e|²/2, ranks
-    the items.
+    the items. It is computed in float32, which ranks items that are further apart than 3e-4. In one dimension many items lie
+    closer, and it is computed in float64.
 
     :param embeddings: One row per item, (N, D); they are scaled to [-1, 1] in each dimension (§14.6), 0 where all are equal
     """
@@ -43,6 +44,8 @@ class NearestItems(nn.Module):
         super().__init__()
         self.n_items = len(embeddings)
         rows = th.as_tensor(scale(embeddings))
+        if rows.shape[1] == 1:
+            rows = rows.double()
         widened = th.cat([rows, -0.5 * (rows * rows).sum(dim=1, keepdim=True)], dim=1)
         # Pad to a multiple of the groups with items whose score is minus infinity
         padding = widened.new_tensor([0.0] * rows.shape[1] + [-th.inf]).expand(-self.n_items % ARGMAX_GROUPS, -1)
@@ -57,14 +60,14 @@ class NearestItems(nn.Module):
     @property
     def embeddings(self) -> th.Tensor:
         """The scaled embeddings, (N, D)."""
-        return self.widened[: self.n_items, :-1]
+        return self.widened[: self.n_items, :-1].float()
 
     def embed(self, items: th.Tensor) -> th.Tensor:
         """
         :param items: Items, of any shape (...)
         :return: Their scaled embeddings, (..., D)
         """
-        return self.embeddings[items]
+        return self.widened[: self.n_items, :-1][items].float()
 
     @th.no_grad()
     def nearest(self, queries: th.Tensor, k: int = 1, masks: th.Tensor | None = None) -> th.Tensor:
@@ -91,9 +94,12 @@ class NearestItems(nn.Module):
         mask_chunks = [None] * len(chunks) if masks is None else masks.split(rows)
         return th.cat([self._search(chunk, k, mask) for chunk, mask in zip(chunks, mask_chunks, strict=True)])
 
+    def _widen(self, queries: th.Tensor) -> th.Tensor:
+        return th.cat([queries, th.ones_like(queries[..., :1])], dim=2).to(self.widened.dtype)
+
     def _find_at_once(self, queries: th.Tensor, k: int, masks: th.Tensor | None) -> th.Tensor:
         # The exact search in one product, without our operator, which other runtimes do not have
-        scores = th.cat([queries, th.ones_like(queries[..., :1])], dim=2) @ self.widened[: self.n_items].T
+        scores = self._widen(queries) @ self.widened[: self.n_items].T
         if masks is not None:
             scores = scores.masked_fill(~masks.unsqueeze(1), -th.inf)
         if k == 1:
@@ -102,11 +108,11 @@ class NearestItems(nn.Module):
         return items if masks is None else th.where(best > -th.inf, items, items[..., :1])
 
     def _search(self, queries: th.Tensor, k: int, masks: th.Tensor | None) -> th.Tensor:
-        points = th.cat([queries, th.ones_like(queries[..., :1])], dim=2).flatten(0, 1)
-        best, items = queries.new_empty(len(points), 0), points.new_empty(len(points), 0, dtype=th.long)
+        points = self._widen(queries).flatten(0, 1)
+        best, items = points.new_empty(len(points), 0), points.new_empty(len(points), 0, dtype=th.long)
         for start in range(0, len(self.widened), self.block_items):
             block = self.widened[start : start + self.block_items]
-            scores = scratch(len(points) * len(block), points.device).view(len(points), len(block))
+            scores = scratch(len(points) * len(block), points.device, points.dtype).view(len(points), len(block))
             th.mm(points, block.T, out=scores)
             if masks is not None:
                 allowed = masks[:, start : start + self.block_items].repeat_interleave(queries.shape[1], dim=0)
@@ -219,20 +225,22 @@ def make_nearest_items(nearest: Nearest, embeddings: np.ndarray) -> NearestItems
     return ApproximateNearestItems(embeddings) if nearest == "approximate" else NearestItems(embeddings)
 
 
-# Every thread has memory of its own, by device: a model may predict in several threads
+# Every thread has memory of its own, by device and type: a model may predict in several threads
 SCRATCH = threading.local()
 
 
-def scratch(size: int, device: th.device) -> th.Tensor:
+def scratch(size: int, device: th.device, dtype: th.dtype) -> th.Tensor:
     """
     :param size: How many numbers
     :param device: Where
+    :param dtype: Of which type
     :return: Memory for the scores of one block, (size,). Allocating it would take about as long as computing the scores.
     """
-    memory: th.Tensor | None = getattr(SCRATCH, str(device), None)
+    name = f"{device} {dtype}"
+    memory: th.Tensor | None = getattr(SCRATCH, name, None)
     if memory is None or len(memory) < size:
-        memory = th.empty(size, device=device)
-        setattr(SCRATCH, str(device), memory)
+        memory = th.empty(size, device=device, dtype=dtype)
+        setattr(SCRATCH, name, memory)
     return memory[:size]
 
 
