@@ -32,7 +32,7 @@ class Durations:
         """
         try:
             seconds = float(json.loads((self.folder / run.name / RECORD).read_text())["wall_time"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return
         self.seconds[run.task, run.method, run.steps].append(seconds)
         self.seconds[run.task,].append(seconds / run.steps)

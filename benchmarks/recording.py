@@ -10,8 +10,11 @@ from typing import Any
 
 import filelock
 
+from benchmarks.suite import Run
+
 EVALUATIONS, RECORD, LOG = "evaluations.csv", "run.json", "log.txt"
 UNFINISHED, CHECKPOINTS = "evaluations.partial", "checkpoints"
+REPEAT = "Restore the file, or delete the folder of the run: python -m benchmarks.run then repeats it."
 
 
 def is_finished(folder: Path) -> bool:
@@ -20,6 +23,30 @@ def is_finished(folder: Path) -> bool:
     :return: Whether the run is finished; its ``run.json`` is written last
     """
     return (folder / RECORD).exists()
+
+
+def read_record(folder: Path, run: Run) -> dict[str, Any]:
+    """
+    :param folder: Folder of a finished run
+    :param run: The run as it is planned
+    :return: What its ``run.json`` holds
+    :raises ValueError: If the file is damaged, or is of another run. The folder's name covers all but the evaluations
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text())
+        stored, _ = dict(record["run"]), dict(record["versions"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}). {REPEAT}") from error
+    planned = json.loads(run.as_json())
+    differing = [name for name in planned if stored.get(name) != planned[name]]
+    if differing:
+        found, wanted = (", ".join(f"{name}={values.get(name)!r}" for name in differing) for values in (stored, planned))
+        raise ValueError(
+            f"{path} is of a run with {found}, and the suite has {wanted}. Choose another --folder, or delete the "
+            "folder of the run: python -m benchmarks.run then repeats it."
+        )
+    return record
 
 
 def lock(folder: Path) -> filelock.BaseFileLock:

@@ -1,14 +1,16 @@
 """Reads the CSV files of a suite, for the report: this is the only file that knows their names and columns."""
 
-import json
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.recording import EVALUATIONS, RECORD, is_finished
+from benchmarks.recording import EVALUATIONS, REPEAT, is_finished, read_record
 from benchmarks.schema import load_suite
 from benchmarks.suite import Run, list_runs
 
@@ -29,6 +31,8 @@ THRESHOLDS = {"InvertedPendulumRestricted-v4": 900.0}
 SHARE = "value of the chosen action, share of the optimum"
 RETURN = "mean return of the evaluation episodes"
 KEYS = ["task", "method", "seed"]
+# What every evaluation of a run has; the other columns may be empty
+COLUMNS = ["step", "return_mean", "wall_time", "updates"]
 # Results from before the suites: one CSV file per run, with the task, the method and the seed in its name
 OLD_SUITES = ("breakthrough", "discrete", "landscapes")
 LANDSCAPE_RANGE = (0.0, 1.0, "a value of 0; the greatest value of the landscape, so scores are shares of the optimum")
@@ -80,7 +84,7 @@ def load(suite: str, budget: str, folder: Path | None) -> list[Group]:
     :param folder: Folder of the results, or None for the one in which the runner puts them
     :return: The groups of comparable runs, also those of which no run is finished
     :raises FileNotFoundError: If the folder has no results
-    :raises ValueError: If there is no such suite, or its file is wrong
+    :raises ValueError: If there is no such suite, its file is wrong, or the results of a run are damaged
     """
     if suite in OLD_SUITES:
         folder = folder or RESULTS / suite
@@ -117,7 +121,7 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
     :param folder: Folder of the results
     :param labels: Method → its name in figures and tables
     :return: The group with the results of the finished runs
-    :raises ValueError: If two runs have the same task, method and seed
+    :raises ValueError: If two runs have the same task, method and seed, or the results of a run are damaged
     """
     expected = pd.DataFrame([[run.task, run.method, run.seed] for run in runs], columns=KEYS)
     twice = expected[expected.duplicated()]
@@ -128,12 +132,12 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
     for run in runs:
         if is_finished(folder / run.name):
             key = {"task": run.task, "method": run.method, "seed": run.seed}
-            table = pd.read_csv(folder / run.name / EVALUATIONS).assign(**key)
+            record = read_record(folder / run.name, run)
+            table = read_evaluations(folder / run.name / EVALUATIONS, COLUMNS, run.steps).assign(**key)
             is_untrained = table.step < run.steps // run.evaluations
             untrained.append(table[is_untrained])
             tables.append(table[~is_untrained])
-            recorded = json.loads((folder / run.name / RECORD).read_text()).get("versions", {})
-            versions.add(", ".join(f"{package} {version}" for package, version in recorded.items()))
+            versions.add(", ".join(f"{package} {version}" for package, version in record["versions"].items()))
     empty = pd.DataFrame(columns=[*KEYS, "step", "return_mean"])
     evaluations = pd.concat(tables, ignore_index=True) if tables else empty
     if name and tables:
@@ -158,6 +162,49 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
     )
 
 
+def read_evaluations(path: Path, columns: Sequence[str], steps: int) -> pd.DataFrame:
+    """
+    :param path: CSV file of a finished run
+    :param columns: The columns that must have a finite number in every row; the first one is that of the steps
+    :param steps: Steps of the run
+    :return: Its table
+    :raises ValueError: If the file is damaged; the message names it, and what is wrong
+    """
+    try:
+        text = path.read_text()
+        table = pd.read_csv(io.StringIO(text))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {str(error).strip()}. {REPEAT}") from error
+    wrong = damage(table, columns, steps)
+    if wrong or not text.endswith("\n"):
+        raise ValueError(f"{path} is damaged: {wrong or 'its last line is cut off'}. {REPEAT}")
+    return table
+
+
+def damage(table: pd.DataFrame, columns: Sequence[str], steps: int) -> str:
+    """
+    :param table: Evaluations of a finished run
+    :param columns: As for :func:`read_evaluations`
+    :param steps: Steps of the run
+    :return: What is wrong with them; nothing if they are whole
+    """
+    absent = [name for name in columns if name not in table]
+    if absent:
+        return f"it has no column {', '.join(absent)}"
+    if table.empty:
+        return "it has no rows"
+    if not isinstance(table.index, pd.RangeIndex):
+        return "its rows are longer than its first line"
+    for name, values in table.items():
+        is_number = pd.api.types.is_numeric_dtype(values)
+        if not is_number or np.isinf(values).any() or (name in columns and values.isna().any()):
+            return f"its column {name} has a value that is not a finite number"
+    step = table[columns[0]]
+    if not step.is_monotonic_increasing or not step.is_unique:
+        return f"its column {step.name} must rise from row to row"
+    return f"it ends with {step.name} {step.max():,}, and the run has {steps:,}" if step.max() < steps else ""
+
+
 def with_q_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     """
     :param evaluations: Evaluations on landscapes, with ``updates``
@@ -172,11 +219,14 @@ def landscape_groups(folder: Path) -> list[Group]:
     """
     :param folder: Folder with the folders ``frozen`` and ``learned`` of files ``TASK-METHOD-SEED-UPDATES.csv``
     :return: One group per kind and number of updates
+    :raises ValueError: If a file is damaged
     """
     pattern = r"(?P<task>.+)-(?P<method>.+)-(?P<seed>\d+)-(?P<budget>\d+)"
-    runs = [
-        pd.read_csv(path).assign(kind=path.parent.name, **file_key(path, pattern)) for path in sorted(folder.glob("*/*.csv"))
-    ]
+    runs = []
+    for path in sorted(folder.glob("*/*.csv")):
+        key = file_key(path, pattern)
+        table = read_evaluations(path, ["updates", "chosen"], int(key["budget"]))
+        runs.append(table.assign(kind=path.parent.name, **key))
     if not runs:
         return []
     evaluations = pd.concat(runs, ignore_index=True).assign(step=lambda rows: rows.updates, score=lambda rows: rows.chosen)
@@ -203,9 +253,17 @@ def return_group(folder: Path) -> Group:
     """
     :param folder: Folder of files ``TASK-METHOD-SEED.csv``, or ``METHOD-SEED.csv`` of the restricted pendulum
     :return: The runs, with mean returns as scores
+    :raises ValueError: If a file is damaged
     """
     pattern = r"(?:(?P<task>.+-v\d+)-)?(?P<method>[^-]+)-(?P<seed>\d+)"
-    runs = [pd.read_csv(path).assign(**file_key(path, pattern)) for path in sorted(folder.glob("*.csv"))]
+    columns = ["timestep", "mean_return"]
+    keys = {path: file_key(path, pattern) for path in sorted(folder.glob("*.csv"))}
+    # No file says how many steps its run has, but all runs of a task have equally many
+    steps: dict[Any, int] = {}
+    for path, key in keys.items():
+        last = read_evaluations(path, columns, 1).timestep.max()
+        steps[key["task"]] = max(last, steps.get(key["task"], 0))
+    runs = [read_evaluations(path, columns, steps[key["task"]]).assign(**key) for path, key in keys.items()]
     empty = pd.DataFrame(columns=["task", "method", "seed", "timestep", "mean_return"])
     evaluations = pd.concat(runs, ignore_index=True) if runs else empty
     evaluations = evaluations.rename(columns={"timestep": "step", "mean_return": "score"})

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.backends import NAMES, Backend, Job, Outcome, make_backend
 from benchmarks.progress import Durations
-from benchmarks.recording import LOG, is_finished, share_done
+from benchmarks.recording import LOG, is_finished, read_record, share_done
 from benchmarks.schema import BUDGETS, SuiteError
 from benchmarks.suite import Run, list_runs
 from benchmarks.worker import BUSY
@@ -205,7 +205,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: Exit code
     """
     options, runs = parse(arguments)
-    missing = [run for run in runs if not is_finished(options.folder / run.name)]
+    finished = [run for run in runs if is_finished(options.folder / run.name)]
+    try:
+        for run in finished:
+            read_record(options.folder / run.name, run)
+    except ValueError as error:
+        print(f"{options.suite}: {error}", file=sys.stderr)
+        return 2
+    missing = [run for run in runs if run not in set(finished)]
     if options.list:
         unfinished = set(missing)
         for run in runs:
@@ -222,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     supervisor = Supervisor(backend, options.folder, options.workers, options.threads)
     try:
-        supervisor.do(missing, [run for run in runs if run not in set(missing)])
+        supervisor.do(missing, finished)
     except KeyboardInterrupt:
         print("Stopped. The same command does the runs that are not finished.", file=sys.stderr)
         return 130

@@ -50,8 +50,9 @@ def run(run: Run, recorder: Recorder) -> None:
     callbacks: list[BaseCallback] = [evaluation]
     if run.settings["reset"] is not None:
         callbacks.append(ResetCallback(run.settings["reset"]))
-    checkpoints = recorder.folder / CHECKPOINTS
-    # An interrupted run goes on from its last checkpoint; one of SB3's own algorithms begins anew
+    # An interrupted run goes on from its last checkpoint; one of SB3's own algorithms begins anew, and so does one that was
+    # evaluated otherwise
+    checkpoints = recorder.folder / CHECKPOINTS / f"{run.evaluations}-evaluations-of-{run.episodes}-episodes"
     continues: dict[str, Any] = {"checkpoints": checkpoints} if run.settings["algorithm"] in ALGORITHMS else {}
     model.learn(run.steps, callback=callbacks, **continues)
     if not recorder.rows or recorder.rows[-1]["step"] < run.steps:

@@ -1,7 +1,9 @@
 """The report of a suite: what it reads, what it claims, and what it writes."""
 
+import io
 import itertools
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,8 +12,10 @@ import pandas as pd
 import pytest
 
 from benchmarks import results, tables, words
+from benchmarks.recording import is_finished, read_record
 from benchmarks.report import main
 from benchmarks.results import Group
+from benchmarks.schema import suite_names
 from benchmarks.suite import list_runs
 
 SUITE = """
@@ -45,7 +49,7 @@ def suite(tmp_path):
         folder = tmp_path / "runs" / run.name
         folder.mkdir(parents=True)
         pd.DataFrame(rows).to_csv(folder / "evaluations.csv", index=False)
-        (folder / "run.json").write_text(json.dumps({"versions": {"torch": "9.9"}}))
+        (folder / "run.json").write_text(json.dumps({"run": json.loads(run.as_json()), "versions": {"torch": "9.9"}}))
     return path
 
 
@@ -185,6 +189,92 @@ def test_nothing_finished(suite, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(suite), "--folder", str(tmp_path / "empty")])
     assert "no finished runs" in capsys.readouterr().err
+
+
+def without(column):
+    return lambda text: pd.read_csv(io.StringIO(text)).drop(columns=column).to_csv(index=False)
+
+
+def with_value(column, value):
+    return lambda text: pd.read_csv(io.StringIO(text), dtype=str).assign(**{column: value}).to_csv(index=False)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda text: "", "No columns to parse"),
+        (lambda text: text.splitlines()[0] + "\n", "it has no rows"),
+        (lambda text: "".join(text.splitlines(True)[:-1]), r"it ends with step 77\.5, and the run has 100"),
+        (lambda text: text.rstrip()[:-1], "its last line is cut off"),
+        (lambda text: text + "1,2,3,4,5,6,7,8\n", r"Expected \d fields in line 8, saw 8\. Restore"),
+        (lambda text: text.replace("wall_time,", "", 1), "it has no column wall_time"),
+        (lambda text: text.replace(",surrogate_error_pct", "", 1), "its rows are longer than its first line"),
+        (lambda text: "\n".join([*text.splitlines(), text.splitlines()[1], ""]), "step must rise from row to row"),
+        (lambda text: text.replace("return_mean", "return_m\udcffan", 1), "can't decode"),
+        (without("return_mean"), "it has no column return_mean"),
+        (with_value("return_mean", ""), "return_mean has a value that is not a finite number"),
+        (with_value("return_mean", "inf"), "return_mean has a value that is not a finite number"),
+        (with_value("step", "1O0"), "step has a value that is not a finite number"),
+        (with_value("surrogate_error_pct", "-inf"), "surrogate_error_pct has a value that is not a finite number"),
+    ],
+)
+def test_damaged_evaluations_are_an_error(suite, tmp_path, capsys, damage, message):
+    path = tmp_path / "runs" / list_runs(str(suite))[3].name / "evaluations.csv"
+    path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
+    with pytest.raises(SystemExit):
+        write_report(suite, tmp_path / "out")
+    printed = capsys.readouterr().err
+    assert f"{path} is damaged: " in printed and re.search(message, printed) and "repeats it" in printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"run": {}}', '{"run": 1, "versions": {}}', '{"run": {}, "versions": {"to'])
+def test_a_damaged_record_is_an_error(suite, tmp_path, capsys, text):
+    path = tmp_path / "runs" / list_runs(str(suite))[3].name / "run.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        write_report(suite, tmp_path / "out")
+    assert f"{path} is damaged" in capsys.readouterr().err
+
+
+def test_runs_that_were_evaluated_otherwise_are_an_error(suite, tmp_path, capsys):
+    """Their number of evaluations is not part of their folder's name, but decides which rows count."""
+    tasks = tmp_path / "tasks.yml"
+    tasks.write_text(tasks.read_text().replace("episodes: 200", "episodes: 100"))
+    with pytest.raises(SystemExit):
+        write_report(suite, tmp_path / "out")
+    assert "run.json is of a run with episodes=200, and the suite has episodes=100" in capsys.readouterr().err
+
+
+def test_every_stored_run_can_be_read():
+    """By the suites that plan it."""
+    folder = results.RESULTS / "runs"
+    if not folder.exists():
+        pytest.skip("no stored results")
+    read = set()
+    for run in itertools.chain.from_iterable(list_runs(suite) for suite in suite_names()):
+        if run.name not in read and is_finished(folder / run.name):
+            results.read_evaluations(folder / run.name / "evaluations.csv", results.COLUMNS, run.steps)
+            read_record(folder / run.name, run)
+            read.add(run.name)
+    assert read == {str(path.parent.relative_to(folder)) for path in folder.rglob("run.json")}
+
+
+@pytest.mark.parametrize(
+    "suite_name, name, text, message",
+    [
+        ("landscapes", "frozen/Items-td3-0-2500.csv", "updates,chosen\n500,0.5\n", "updates 500, and the run has 2,500"),
+        ("landscapes", "frozen/Items-td3-0-2500.csv", "updates,gap\n2500,0.5\n", "has no column chosen"),
+        ("discrete", "RecSim-v0-savo-1.csv", "timestep,mean_return\n10,1.0\n", "ends with timestep 10, and the run has 20"),
+        ("discrete", "RecSim-v0-savo-1.csv", "timestep,mean_return\n20,\n", "mean_return has a value that is not a finite"),
+    ],
+)
+def test_damaged_results_from_before_the_suites(tmp_path, suite_name, name, text, message):
+    (tmp_path / "frozen").mkdir()
+    (tmp_path / "RecSim-v0-savo-0.csv").write_text("timestep,mean_return\n10,1.0\n20,1.0\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name} is damaged: .*{message}"):
+        results.load(suite_name, "small", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,28 @@ def test_a_finished_suite_needs_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", script, *command(suite)[3:]], cwd=CHECKOUT, check=True, timeout=HANG_SECONDS)
 
 
+def test_finished_runs_that_were_evaluated_otherwise_are_refused(tmp_path, capsys):
+    """Also where they are all finished; the names of their folders do not tell them apart."""
+    suite = toy.write_suite(tmp_path, seeds=2, seconds=0)
+    assert do(suite, "--seeds", "0") == 0
+    tasks = tmp_path / "tasks.yml"
+    tasks.write_text(tasks.read_text().replace("}", ", evaluations: 3, episodes: 7}"))
+    for arguments in ((), ("--seeds", "0"), ("--list",)):
+        assert do(suite, *arguments) == 2
+        printed = capsys.readouterr().err
+        assert str(folders(suite)[0] / RECORD) in printed
+        assert "a run with evaluations=20, episodes=10, and the suite has evaluations=3, episodes=7." in printed
+    assert [n_starts(folder) for folder in folders(suite)] == [1, 0]
+
+
+def test_a_damaged_record_is_refused(tmp_path, capsys):
+    suite = toy.write_suite(tmp_path, seeds=1, seconds=0)
+    assert do(suite) == 0
+    (folders(suite)[0] / RECORD).write_text('{"run":')
+    assert do(suite) == 2
+    assert f"{folders(suite)[0] / RECORD} is damaged" in capsys.readouterr().err
+
+
 def test_a_failed_run_is_listed(tmp_path, capsys):
     suite = toy.write_suite(tmp_path, seeds=3, seconds=0, broken=[1])
     assert do(suite) == 1

@@ -1,5 +1,7 @@
 """A run of a suite that was interrupted goes on from its last checkpoint."""
 
+import dataclasses
+
 import pytest
 
 from benchmarks import training
@@ -28,7 +30,7 @@ def test_an_interrupted_run_goes_on(task, tmp_path, monkeypatch):
     }
     run = Run(task, "savo", 0, 120, settings, evaluations=4, episodes=2)
 
-    def rows(name, stop=None):
+    def rows(name, stop=None, run=run):
         (tmp_path / name).mkdir(exist_ok=True)
         recorder = Recorder(tmp_path / name)
         with interrupted_at(monkeypatch, stop):
@@ -40,11 +42,13 @@ def test_an_interrupted_run_goes_on(task, tmp_path, monkeypatch):
     for stop in (50, 100):
         with pytest.raises(Interrupted):
             rows("cut", stop)
-        assert list((tmp_path / "cut" / "checkpoints").glob("step-*"))
+        assert list((tmp_path / "cut" / "checkpoints").glob("*/step-*"))
     assert [row["step"] for row in expected] == [2, 30, 60, 90, 120] and rows("cut") == expected
     assert expected[0]["updates"] == 0, "the untrained agent"
     # It was killed before its end was written: nothing is done again
     count_rollouts(monkeypatch, 10)
     assert rows("cut", stop=0) == expected
+    # With other evaluations it is another run, although its folder is the same
+    assert [row["step"] for row in rows("cut", run=dataclasses.replace(run, evaluations=2))] == [2, 60, 120]
     Recorder(tmp_path / "cut").finish({})
     assert not (tmp_path / "cut" / "checkpoints").exists()
