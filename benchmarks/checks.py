@@ -6,16 +6,17 @@ torch, so ``benchmarks.run`` makes them only if a run is missing.
 import importlib
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from benchmarks.schema import SB3_ALGORITHMS, SuiteError, nearest
 from benchmarks.suite import Run
-from benchmarks.training import CONSTRUCTORS, constructor_arguments
-from sb3_savo.arguments import check_arguments, check_choice, check_names
+from benchmarks.training import CONSTRUCTORS, GIVEN, NOISE, constructor_arguments
+from sb3_savo.arguments import InheritedArguments, check_arguments, check_choice, check_integer, check_names, check_type
 from sb3_savo.common.callbacks import Reset
 
 
@@ -43,14 +44,36 @@ def check_runs(runs: Iterable[Run]) -> None:
             raise SuiteError(f"task {run.task}, method {run.method}: {error}") from error
 
 
+def check_methods(runs: Iterable[Run], methods: Mapping[str, dict[str, Any]]) -> None:
+    """
+    A task's arguments are those of several algorithms, so a run leaves out what its algorithm does not have. A method has one.
+
+    :param runs: Runs of a suite
+    :param methods: All methods by name, as ``methods.yml`` describes them
+    :raises SuiteError: if a method of the runs has an argument that its algorithm does not have
+    """
+    for name in sorted({run.method for run in runs if run.settings["runner"].startswith("benchmarks.")}):
+        algorithm = methods[name]["algorithm"]
+        constructor = CONSTRUCTORS[algorithm]
+        known = [*inspect.signature(constructor).parameters, "n_envs", *(NOISE if algorithm == "td3" else ())]
+        try:
+            check_names(constructor.__name__, methods[name].get("arguments", {}), known)
+        except TypeError as error:
+            raise SuiteError(f"method {name}: {error}") from error
+
+
 def check_landscape_run(settings: dict[str, Any]) -> None:
     """
     :param settings: The settings of a run on a landscape, which counts updates and not steps
-    :raises ValueError: if the run would ignore one of them, or count otherwise
+    :raises TypeError: if its environment is no landscape, or its algorithm does not have an argument
+    :raises ValueError: if the run would ignore a setting, or count otherwise
     """
     arguments = settings["arguments"]
+    check_env(settings["env"], {"landscape_seed": 0})
     if settings["algorithm"] in SB3_ALGORITHMS:
         raise ValueError(f"algorithm={settings['algorithm']!r}: a run on a landscape needs an algorithm of ours.")
+    constructor = CONSTRUCTORS[settings["algorithm"]]
+    check_names(constructor.__name__, arguments, [*inspect.signature(constructor).parameters, "n_envs"])
     if settings["env_kwargs"]:
         raise ValueError(
             f"env_kwargs={settings['env_kwargs']!r}: a run on a landscape has none, since its seed draws the landscape."
@@ -76,8 +99,8 @@ def check_env(env_id: str, env_kwargs: dict[str, Any]) -> None:
     :raises ImportError: if its module is not installed
     :raises TypeError: if it has no such argument
     """
-    module, _, name = env_id.rpartition(":")
-    if module:
+    module, colon, name = env_id.rpartition(":")
+    if colon:
         importlib.import_module(module)
     if name not in gym.registry:
         raise ValueError(f"env={env_id!r} is not registered in Gymnasium{nearest(name, gym.registry)}.")
@@ -97,8 +120,29 @@ def check_algorithm(algorithm: str, arguments: dict[str, Any]) -> None:
     :raises ValueError: if a value is out of its range
     """
     constructor, given = CONSTRUCTORS[algorithm], constructor_arguments(algorithm, arguments)
-    given.pop("n_envs", None)
+    check_integer("n_envs", given.pop("n_envs", 1), low=1)
+    for name in GIVEN:
+        if name in given:
+            raise ValueError(f"{name}={given[name]!r} must not be an argument of a task or a method: the run itself gives it.")
     if algorithm in SB3_ALGORITHMS:
         check_names(constructor.__name__, given, inspect.signature(constructor).parameters)
     else:
         check_arguments(constructor, (), given)  # type: ignore[arg-type]
+    check_policy(constructor, given["policy"], given.get("policy_kwargs") or {})
+
+
+def check_policy(constructor: type[OffPolicyAlgorithm], policy: Any, policy_kwargs: Any) -> None:
+    """
+    :param constructor: An algorithm
+    :param policy: Name of its policy
+    :param policy_kwargs: The policy's own arguments
+    :raises TypeError: if the policy has no such argument, or its value is of the wrong type
+    :raises ValueError: if there is no such policy, or a value is out of its range
+    """
+    check_choice("policy", policy, tuple(constructor.policy_aliases))
+    check_type("policy_kwargs", policy_kwargs, dict, "a mapping")
+    policy_class = constructor.policy_aliases[policy]
+    known = inspect.signature(policy_class).parameters.keys() - {"observation_space", "action_space", "lr_schedule"}
+    check_names(f"the policy {policy_class.__name__}", policy_kwargs, known)
+    if issubclass(policy_class, InheritedArguments):
+        check_arguments(policy_class, (), policy_kwargs)

@@ -60,11 +60,11 @@ def make_model(
     :return: An untrained model, and its landscape
     """
     arguments = {**arguments}
-    env = make_vec_env(env_id, n_envs=arguments.pop("n_envs"), env_kwargs={"landscape_seed": seed})
+    env = make_vec_env(env_id, n_envs=arguments.pop("n_envs", 1), env_kwargs={"landscape_seed": seed})
     landscape: Landscape = env.get_attr("landscape")[0]
     if "exploration_noise_scale" in arguments:
         initial, final, _ = arguments["exploration_noise_scale"]
-        n_steps = n_updates * env.num_envs * arguments["train_freq"] // arguments["gradient_steps"]
+        n_steps = n_updates * env.num_envs * arguments.get("train_freq", 1) // arguments.get("gradient_steps", 1)
         arguments["exploration_noise_scale"] = (initial, final, n_steps)
     model_class = with_frozen_critic(ALGORITHMS[algorithm]) if frozen else ALGORITHMS[algorithm]
     model = model_class(env=env, seed=seed, device="cpu", **arguments)

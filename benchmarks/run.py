@@ -10,6 +10,7 @@ failed.
 """
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from benchmarks.backends import NAMES, Backend, Job, Outcome, make_backend
 from benchmarks.progress import Durations
 from benchmarks.recording import LOG, is_finished, read_record, share_done
-from benchmarks.schema import BUDGETS, SuiteError
+from benchmarks.schema import BUDGETS, SuiteError, load_suite
 from benchmarks.suite import Run, list_runs
 from benchmarks.worker import BUSY
 
@@ -135,8 +136,11 @@ def parse_seeds(text: str) -> set[int]:
     :param text: Seeds and ranges of seeds: ``3`` or ``0-4``
     :return: The seeds
     """
-    first, _, last = text.partition("-")
-    return set(range(int(first), int(last or first) + 1))
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    seeds = set(range(int(match[1]), int(match[2] or match[1]) + 1)) if match else set()
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a seed or a range of seeds: 3 or 0-4")
+    return seeds
 
 
 def select(runs: Sequence[Run], seeds: set[int] | None, methods: list[str] | None, tasks: list[str] | None) -> list[Run]:
@@ -146,20 +150,23 @@ def select(runs: Sequence[Run], seeds: set[int] | None, methods: list[str] | Non
     :param methods: The wanted methods, or None for all
     :param tasks: The wanted tasks, or None for all
     :return: The wanted runs
-    :raises SuiteError: if no run has a wanted seed, method or task
+    :raises SuiteError: if no run has a wanted seed, method or task, or none has all of them
     """
     for kind, wanted in (("seed", seeds), ("method", methods), ("task", tasks)):
         known: dict[Any, None] = dict.fromkeys(getattr(run, kind) for run in runs)
         for name in wanted or ():
             if name not in known:
                 raise SuiteError(f"--{kind}s: the suite has no {kind} {name!r}, but {', '.join(map(str, known))}.")
-    return [
+    selected = [
         run
         for run in runs
         if (seeds is None or run.seed in seeds)
         and (methods is None or run.method in methods)
         and (tasks is None or run.task in tasks)
     ]
+    if not selected:
+        raise SuiteError("--seeds, --methods, --tasks: the suite has each of them, but no run that has all of them.")
+    return selected
 
 
 def positive(text: str) -> int:
@@ -192,7 +199,10 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Run
     options = parser.parse_args(arguments)
     seeds = None if options.seeds is None else set().union(*options.seeds)
     try:
-        runs = select(list_runs(options.suite, options.budget), seeds, options.methods, options.tasks)
+        runs = list_runs(options.suite, options.budget)
+        if not runs:
+            raise SuiteError(f"--budget {options.budget}: no part of the suite {options.suite} has this budget.")
+        runs = select(runs, seeds, options.methods, options.tasks)
     except SuiteError as error:
         parser.error(str(error))
     options.folder = options.folder.absolute()
@@ -221,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list or not missing:
         return 0
     try:
-        check(missing)
+        check(missing, options.suite)
         backend = make_backend(options.backend)
     except (SuiteError, ImportError, ValueError) as error:
         print(f"{options.suite}: {error}", file=sys.stderr)
@@ -244,16 +254,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check(runs: Sequence[Run]) -> None:
+def check(runs: Sequence[Run], suite: str) -> None:
     """
     :param runs: The runs that are to be done
+    :param suite: Their suite
     :raises SuiteError: if their environments or arguments are wrong
     """
     # torch takes seconds, which a finished suite does without, and so do runs that are not ours
     if any(run.settings["runner"].startswith("benchmarks.") for run in runs):
-        from benchmarks.checks import check_runs
+        from benchmarks.checks import check_methods, check_runs
 
         check_runs(runs)
+        check_methods(runs, load_suite(suite).methods)
 
 
 def stop(number: int, frame: Any) -> None:

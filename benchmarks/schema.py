@@ -45,13 +45,15 @@ def load_yaml(path: Path) -> Any:
     """
     :param path: A YAML file
     :return: Its content
-    :raises SuiteError: if there is no such file, it is not YAML, or a mapping names a key twice
+    :raises SuiteError: if the file can not be read, it is not YAML in UTF-8, or a mapping names a key twice
     """
     try:
-        return yaml.load(path.read_text(), Loader=UniqueKeysLoader)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeysLoader)
     except FileNotFoundError as error:
         raise SuiteError(f"There is no file {path}.") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{path} must be a text in UTF-8: {error}.") from error
+    except (OSError, yaml.YAMLError) as error:
         raise SuiteError(f"{path}: {error}") from error
 
 
@@ -89,7 +91,7 @@ def check_keys(where: str, mapping: Any, keys: Mapping[str, type]) -> None:
         if isinstance(value, list) and not value:
             raise SuiteError(f"{where}: {key}=[] must name at least one.")
         if key in ("arguments", "env_kwargs"):
-            check_numbers(f"{where}, {key}", value)
+            check_values(f"{where}, {key}", value)
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
@@ -102,18 +104,20 @@ def nearest(name: Any, known: Iterable[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def check_numbers(where: str, value: Any) -> None:
+def check_values(where: str, value: Any) -> None:
     """
     :param where: The place, for messages
     :param value: A value that stands there, or a list or mapping of values
-    :raises SuiteError: if a value is a number that YAML reads as a text, such as ``1e-3``
+    :raises SuiteError: if a value is a number that YAML reads as a text, such as ``1e-3``, or a name is not a text
     """
     if isinstance(value, dict):
         for key, inner in value.items():
-            check_numbers(f"{where}, {key}", inner)
+            if not isinstance(key, str):
+                raise SuiteError(f"{where}: the name {key!r} must be a text.")
+            check_values(f"{where}, {key}", inner)
     elif isinstance(value, list):
         for inner in value:
-            check_numbers(where, inner)
+            check_values(where, inner)
     elif isinstance(value, str):
         try:
             number = float(value)
@@ -134,12 +138,12 @@ def check_runner(where: str, runner: str) -> None:
     """
     :param where: The place, for messages
     :param runner: A function that does a run, ``module:function``
-    :raises SuiteError: if there is no such function. The module is read, not imported, since it may import torch
+    :raises SuiteError: if there is no such function. The module's file is read, not imported, since it may import torch
     """
     module, _, function = runner.partition(":")
     functions = functions_of(module)
     if functions is None:
-        raise SuiteError(f"{where}: runner={runner!r} must be module:function, but there is no module {module!r}.")
+        raise SuiteError(f"{where}: runner={runner!r} must be module:function, but there is no file of a module {module!r}.")
     if function not in functions:
         hint = nearest(function, functions)
         raise SuiteError(f"{where}: runner={runner!r}: the module {module} has no function {function!r}{hint}.")
@@ -149,13 +153,13 @@ def check_runner(where: str, runner: str) -> None:
 def functions_of(module: str) -> list[str] | None:
     """
     :param module: Name of a module
-    :return: Names of its functions, or None if there is no such module
+    :return: Names of its functions, or None if there is no such module, or it is not written in Python
     """
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     return [node.name for node in ast.parse(Path(spec.origin).read_text()).body if isinstance(node, ast.FunctionDef)]
 
@@ -186,8 +190,8 @@ def load_table(path: Path) -> dict[str, dict[str, Any]]:
         raise SuiteError(f"{path}: {table!r} is not a mapping of names.")
     for name in table:
         # The name is a folder of the results
-        if not isinstance(name, str) or "/" in name:
-            raise SuiteError(f"{path}: the name {name!r} must be a text without a slash.")
+        if not isinstance(name, str) or "/" in name or name in ("", ".", ".."):
+            raise SuiteError(f"{path}: the name {name!r} must be the name of a folder, a text without a slash.")
     return table
 
 
@@ -217,12 +221,18 @@ def load_methods(folder: Path = SUITES) -> dict[str, dict[str, Any]]:
     """
     path = folder / "methods.yml"
     methods = load_table(path)
-    algorithms = [*sorted(file.stem for file in HYPERPARAMETERS.glob("*.yml")), *SB3_ALGORITHMS]
+    algorithms = algorithm_names()
     for name, method in methods.items():
         where = f"{path}, method {name}"
         check_keys(where, method, METHOD_KEYS)
         check_names(where, [method.get("algorithm")], algorithms, "algorithm")
     return methods
+
+
+def algorithm_names() -> list[str]:
+    """:return: Names of all algorithms; each of ours has a file of hyperparameters"""
+    # savo-paper.yml is a second file of SAVO
+    return [*sorted(file.stem for file in HYPERPARAMETERS.glob("*.yml") if "-" not in file.stem), *SB3_ALGORITHMS]
 
 
 class Suite(NamedTuple):

@@ -37,6 +37,10 @@ OPTIONAL = (
     "noise_per_candidate",
     "selection_epsilon",
 )
+# Hyperparameters of SAVO that make the noise of SB3's TD3
+NOISE = ("exploration_noise_std", "exploration_noise_scale")
+# Arguments that the run itself gives to the constructor
+GIVEN = ("env", "seed", "device", "action_noise", "_init_setup_model")
 MAX_EVALUATION_ENVS = 20
 
 

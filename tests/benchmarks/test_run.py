@@ -223,6 +223,10 @@ def test_share_done(tmp_path, rows, share):
         (["--seeds", "5"], "the suite has no seed 5, but 0"),
         (["--methods", "sav"], "the suite has no method 'sav', but savo"),
         (["--tasks", "Toy-v1"], "the suite has no task 'Toy-v1', but Toy-v0"),
+        (["--seeds", "5-3"], "'5-3' must be a seed or a range of seeds: 3 or 0-4"),
+        (["--seeds", "x"], "'x' must be a seed or a range of seeds"),
+        (["--seeds=-1"], "'-1' must be a seed or a range of seeds"),
+        (["--budget", "paper"], "--budget paper: no part of the suite"),
         (["--workers", "0"], "0 must be at least 1"),
         (["--backend", "cloud"], "invalid choice: 'cloud'"),
     ],
@@ -232,6 +236,19 @@ def test_bad_options(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
         do(suite, *arguments)
     assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_selection_of_nothing_is_an_error(tmp_path, capsys):
+    """Each of the names is there, but in different parts of the suite."""
+    suite = toy.write_suite(tmp_path, seeds=1)
+    tasks = tmp_path / "tasks.yml"
+    tasks.write_text(tasks.read_text() + tasks.read_text().replace("Toy-v0", "Toy-v1"))
+    (tmp_path / "methods.yml").write_text("savo: {algorithm: savo}\ncem: {algorithm: cem}\n")
+    part = suite.read_text().removeprefix("parts: [").rstrip().removesuffix("]")
+    suite.write_text(f"parts: [{part}, {part.replace('Toy-v0', 'Toy-v1').replace('savo', 'cem')}]\n")
+    with pytest.raises(SystemExit) as error:
+        do(suite, "--tasks", "Toy-v1", "--methods", "savo")
+    assert error.value.code == 2 and "no run that has all of them" in capsys.readouterr().err
 
 
 def test_expected_durations(tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import yaml
 
 from benchmarks import schema
-from benchmarks.checks import check_runs
+from benchmarks.checks import check_methods, check_runs
 from benchmarks.schema import SuiteError, load_suite
 from benchmarks.suite import list_runs, merge
+from benchmarks.training import CONSTRUCTORS
 
 TASKS = {"T": {"env": "Pendulum-v1", "budgets": {"small": {"steps": 10}}}}
 METHODS = {"savo": {"algorithm": "savo"}, "td3": {"algorithm": "td3", "label": "TD3"}}
@@ -74,10 +75,16 @@ def test_wrong_suites(tmp_path, suite, message):
         ({"envs": "Pendulum-v1"}, r"tasks\.yml, task T: unknown key 'envs' \(did you mean 'env'\?\)"),
         ({"episodes": 0}, "task T: episodes=0 must be at least 1"),
         ({"runner": "benchmarks.training"}, "runner='benchmarks.training'.*has no function ''"),
-        ({"runner": "benchmarks.trainin:run"}, "must be module:function, but there is no module 'benchmarks.trainin'"),
+        ({"runner": "benchmarks.trainin:run"}, "must be module:function, but there is no file of a module 'benchmarks.trainin'"),
         ({"runner": "benchmarks.landscapes:run_frozn"}, r"has no function 'run_frozn' \(did you mean 'run_frozen'\?\)"),
         ({"budgets": {"small": {"seeds": 1}}}, "task T, budget small: unknown key 'seeds'"),
+        ({"runner": "time:sleep"}, "must be module:function, but there is no file of a module 'time'"),
+        (
+            {"runner": "numpy.random.mtrand:f"},
+            "must be module:function, but there is no file of a module 'numpy.random.mtrand'",
+        ),
         ({"env_kwargs": {"reward": "1e2"}}, "env_kwargs, reward: YAML reads '1e2' as a text"),
+        ({"env_kwargs": {1: 2}}, "task T, env_kwargs: the name 1 must be a text"),
         ("Pendulum-v1", "task T: 'Pendulum-v1' is not a mapping"),
     ],
 )
@@ -91,6 +98,8 @@ def test_wrong_tasks(tmp_path, task, message):
     [
         ({"label": "SAVO"}, r"methods\.yml, method savo: unknown algorithm None"),
         ({"algorithm": "sav"}, r"unknown algorithm 'sav' \(did you mean 'savo'\?\); the algorithms are cem, ensemble"),
+        ({"algorithm": "savo-paper"}, "unknown algorithm 'savo-paper'; the algorithms are cem, ensemble"),
+        ({"algorithm": "savo", "arguments": {"policy_kwargs": {1: 2}}}, "arguments, policy_kwargs: the name 1 must be a text"),
         ({"algorithm": "savo", "argument": {}}, r"unknown key 'argument' \(did you mean 'arguments'\?\)"),
         ({"algorithm": "savo", "arguments": [1]}, "arguments=.* must be of the type dict"),
     ],
@@ -106,7 +115,10 @@ def test_wrong_methods(tmp_path, method, message):
         ("s.yml", "title: a\ntitle: b\n", "the key 'title' stands here twice"),
         ("s.yml", "title: [", r"s\.yml: while parsing"),
         ("tasks.yml", "[1]", r"tasks\.yml: \[1\] is not a mapping of names"),
-        ("tasks.yml", "a/b: {}", r"tasks\.yml: the name 'a/b' must be a text without a slash"),
+        ("tasks.yml", "a/b: {}", r"tasks\.yml: the name 'a/b' must be the name of a folder"),
+        ("tasks.yml", "..: {}", r"tasks\.yml: the name '\.\.' must be the name of a folder"),
+        ("tasks.yml", b"a: {label: caf\xe9}", r"tasks\.yml must be a text in UTF-8: .* byte 0xe9"),
+        ("s.yml", "title: a".encode("utf-16"), r"s\.yml must be a text in UTF-8"),
         ("tasks.yml", None, "There is no file .*tasks.yml"),
     ],
 )
@@ -114,9 +126,21 @@ def test_wrong_files(tmp_path, name, text, message):
     suite = write(tmp_path)
     (tmp_path / name).unlink()
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SuiteError, match=message):
         load_suite(suite)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(SuiteError, match=r"s\.yml: .*Is a directory"):
+        suite = write(tmp_path)
+        (tmp_path / "s.yml").unlink()
+        (tmp_path / "s.yml").mkdir()
+        load_suite(suite)
+
+
+def test_the_algorithms_are_those_of_the_runs():
+    assert sorted(schema.algorithm_names()) == sorted(CONSTRUCTORS)
 
 
 def test_unknown_suite():
@@ -133,6 +157,20 @@ def test_unknown_suite():
         ({"env": "Pendulum-v1"}, {"n_actor": 2}, "n_actor=2 is not an argument of SAVO: did you mean n_actors?"),
         ({"env": "Pendulum-v1"}, {"tau": 2.0}, "tau=2.0"),
         ({"env": "Pendulum-v1"}, {"surrogate": "exat"}, "surrogate='exat' is not known"),
+        ({"env": ":Pendulum-v1"}, {}, "Empty module name"),
+        ({"env": "Pendulum-v1"}, {"policy": "MlpPolcy"}, "policy='MlpPolcy' is not known: it must be one of 'MlpPolicy'"),
+        (
+            {"env": "Pendulum-v1"},
+            {"policy_kwargs": {"net_arc": [8]}},
+            "net_arc=.* is not an argument of the policy SAVOPolicy",
+        ),
+        ({"env": "Pendulum-v1"}, {"policy_kwargs": {"n_critics": 0}}, "n_critics=0 is too small"),
+        ({"env": "Pendulum-v1"}, {"policy_kwargs": 3}, "policy_kwargs=3 is a int"),
+        ({"env": "Pendulum-v1"}, {"seed": 3}, "seed=3 must not be an argument of a task or a method: the run itself gives it"),
+        ({"env": "Pendulum-v1"}, {"env": "Ant-v4"}, "env='Ant-v4' must not be an argument"),
+        ({"env": "Pendulum-v1"}, {"device": "cpu"}, "device='cpu' must not be an argument"),
+        ({"env": "Pendulum-v1"}, {"n_envs": 0}, "n_envs=0 is too small: it must be an integer of at least 1"),
+        ({"env": "Pendulum-v1"}, {"n_envs": 1.5}, "n_envs=1.5 is a float"),
     ],
 )
 def test_arguments_are_checked_before_any_run(tmp_path, task, arguments, message):
@@ -148,6 +186,8 @@ COUNTED = {"n_envs": 4, "train_freq": 1, "gradient_steps": 2}
 @pytest.mark.parametrize(
     "task, method, message",
     [
+        ({"env": "Pendulum-v1"}, {}, "landscape_seed=0 is not an argument of Pendulum-v1"),
+        ({}, {"algorithm": "cem", "arguments": {"n_actors": 3}}, "n_actors=3 is not an argument of CEM"),
         ({}, {"algorithm": "td3"}, "algorithm='td3': a run on a landscape needs an algorithm of ours"),
         ({"env_kwargs": {"n_peaks": 2}}, {}, r"env_kwargs=\{'n_peaks': 2\}: a run on a landscape has none"),
         ({}, {"reset": "full"}, "reset='full': a run on a landscape has no resets"),
@@ -173,6 +213,37 @@ def test_arguments_of_sb3s_algorithms(tmp_path):
     suite = write(tmp_path, methods={**METHODS, "td3": {"algorithm": "td3", "arguments": {"target_noise": 0.1}}})
     with pytest.raises(SuiteError, match=r"method td3: target_noise=0\.1 is not an argument of TD3"):
         check_runs(list_runs(suite))
+
+
+@pytest.mark.parametrize("argument", ["policy", "seed", "device", "action_noise", "n_envs"])
+def test_arguments_of_sb3s_algorithms_are_those_of_a_run(tmp_path, argument):
+    suite = write(tmp_path, methods={**METHODS, "td3": {"algorithm": "td3", "arguments": {argument: 0}}})
+    with pytest.raises(SuiteError, match=f"method td3: {argument}=0"):
+        check_runs(list_runs(suite))
+
+
+@pytest.mark.parametrize(
+    "algorithm, arguments, message",
+    [
+        ("td3", {"n_actors": 3}, "n_actors=3 is not an argument of TD3"),
+        ("td3", {"exploration_noise_std": 0.1, "n_envs": 2}, None),
+        ("sac", {"exploration_noise_std": 0.1}, r"exploration_noise_std=0\.1 is not an argument of SAC"),
+        ("wolpertinger", {"summarizer": "lstm"}, "summarizer='lstm' is not an argument of Wolpertinger"),
+        ("savo", {"n_actors": 3}, None),
+    ],
+)
+def test_a_method_has_only_arguments_of_its_algorithm(tmp_path, algorithm, arguments, message):
+    """A task's arguments are for several algorithms; those that one does not have are left out."""
+    part = {**PART, "budgets": {"small": {"seeds": 1, "arguments": {"n_actors": 2}}}}
+    described = {**METHODS, "savo": {"algorithm": algorithm, "arguments": arguments}}
+    suite = write(tmp_path, {"parts": [part]}, methods=described)
+    runs = list_runs(suite)
+    check_runs(runs)
+    if message is None:
+        check_methods(runs, load_suite(suite).methods)
+    else:
+        with pytest.raises(SuiteError, match=f"method savo: {message}"):
+            check_methods(runs, load_suite(suite).methods)
 
 
 def test_included_suites(tmp_path):

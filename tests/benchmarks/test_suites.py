@@ -8,7 +8,7 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 
 from benchmarks import landscape_tasks, training
-from benchmarks.checks import check_runs
+from benchmarks.checks import check_methods, check_runs
 from benchmarks.schema import BUDGETS, SUITES, load_methods, load_tasks, load_yaml, suite_names
 from benchmarks.suite import list_runs
 
@@ -91,6 +91,7 @@ def test_every_setting_passes_the_checks():
             if find_spec("Box2D") is None:
                 runs = [run for run in runs if run.task not in NEED_BOX2D]
             check_runs(runs)
+            check_methods(runs, load_methods())
 
 
 @pytest.mark.parametrize("task", PAPER_STEPS)
