@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from benchmarks.command_line import at_least
 from benchmarks.timing import SHAPES, compare_to, machine, make_model, time_interleaved
 from sb3_savo import SAVO
 from sb3_savo.acceleration import numpy_policy
@@ -51,8 +52,8 @@ def act_in_numpy(twin: Any, obs: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-observations", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--repeats", type=int, default=1_000)
+    parser.add_argument("--n-observations", type=at_least(1), nargs="+", default=[1, 16])
+    parser.add_argument("--repeats", type=at_least(1), default=1_000)
     args = parser.parse_args()
     th.set_num_threads(1)
     print(machine(threads=1))

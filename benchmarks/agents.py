@@ -33,6 +33,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
+from benchmarks.command_line import output_file, output_folder
 from benchmarks.random_policy import RandomPolicy
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
@@ -190,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), metavar="TASK", help="a part of them")
-    parser.add_argument("--folder", type=Path, default=AGENTS, help="folder of the agents")
-    parser.add_argument("--scores", type=Path, default=SCORES, help="file of their scores")
+    parser.add_argument("--folder", type=output_folder, default=str(AGENTS), help="folder of the agents")
+    parser.add_argument("--scores", type=output_file, default=str(SCORES), help="file of their scores")
     args = parser.parse_args(arguments)
     for task in args.tasks:
         if task in set(read_scores(args.scores).task) and path_of(task, args.folder).is_file():

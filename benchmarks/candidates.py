@@ -11,13 +11,13 @@ candidates. ``benchmarks.run`` saves the trained agents beside their results.
 
 import argparse
 import math
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pandas as pd
 import torch as th
 
+from benchmarks.command_line import at_least, input_file, share
 from sb3_savo import SAVO
 from sb3_savo.analysis import highest_q
 
@@ -76,10 +76,10 @@ def assess(model: SAVO, observations: np.ndarray) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("agents", nargs="+", type=Path, help="saved agents")
+    parser.add_argument("agents", nargs="+", type=input_file, help="saved agents")
     parser.add_argument("--env", required=True, help="environment of the training")
-    parser.add_argument("--n-states", type=int, default=1_500, help="number of visited states")
-    parser.add_argument("--random-share", type=float, default=0.3, help="share of random actions on the way")
+    parser.add_argument("--n-states", type=at_least(1), default=1_500, help="number of visited states")
+    parser.add_argument("--random-share", type=share, default=0.3, help="share of random actions on the way")
     args = parser.parse_args()
     th.set_num_threads(1)
     for path in args.agents:

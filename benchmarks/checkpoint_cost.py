@@ -38,6 +38,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from benchmarks.command_line import at_least, output_file, positive
 from benchmarks.recording import write_durably
 from benchmarks.suite import load_hyperparameters
 from benchmarks.timing import machine, medians, time_interleaved
@@ -176,9 +177,9 @@ def recording_seconds(env_id: str, n_steps: int = 500, repeats: int = 20) -> flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="HopperRestricted-v4", help="an environment with a continuous action space")
-    parser.add_argument("--seconds", type=float, default=600, help="duration of each of the two runs")
-    parser.add_argument("--buffer-size", type=int, default=500_000, help="transitions")
-    parser.add_argument("--output", type=Path, default="benchmarks/results/checkpoint_cost.csv", help="CSV to write")
+    parser.add_argument("--seconds", type=positive, default=600, help="duration of each of the two runs")
+    parser.add_argument("--buffer-size", type=at_least(1), default=500_000, help="transitions")
+    parser.add_argument("--output", type=output_file, default="benchmarks/results/checkpoint_cost.csv", help="CSV to write")
     args = parser.parse_args()
     th.set_num_threads(1)
     rows = []

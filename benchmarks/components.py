@@ -20,6 +20,7 @@ import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from benchmarks.command_line import at_least
 from benchmarks.timing import add_timing_arguments, medians, run_parts, time_interleaved
 from sb3_savo.actions.nearest import ApproximateNearestItems, NearestItems
 from sb3_savo.envs.recsim import RecSimVecEnv
@@ -93,8 +94,10 @@ PARTS = {"recsim": recsim, "nearest": nearest}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "components")
-    parser.add_argument("--repeats", type=int, help="timed calls of each candidate (default: 21 for recsim, 5 for nearest)")
-    parser.add_argument("--n-items", nargs="+", type=int, default=[10_000, 100_000, 500_000], help="numbers of items")
+    parser.add_argument(
+        "--repeats", type=at_least(1), help="timed calls of each candidate (default: 21 for recsim, 5 for nearest)"
+    )
+    parser.add_argument("--n-items", nargs="+", type=at_least(1), default=[10_000, 100_000, 500_000], help="numbers of items")
     run_parts(PARTS, parser.parse_args())
 
 

@@ -14,7 +14,6 @@ The exit code is 1 if anything else happens.
 """
 
 import argparse
-import csv
 import random
 import resource
 import shutil
@@ -24,9 +23,12 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import torch as th
 
+from benchmarks.command_line import at_least, output_file
 from benchmarks.processes import in_process
+from benchmarks.recording import write_durably
 from sb3_savo import SAVO
 from sb3_savo.common.checkpoints import run as checkpointed_run
 from sb3_savo.common.checkpoints.store import Store
@@ -138,11 +140,11 @@ def damages(n: int, folder: Path, rng: random.Random) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--full-disks", type=int, default=20)
-    parser.add_argument("--damages", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments, bytes and bits")
-    parser.add_argument("--output", default="benchmarks/results/durability.csv", help="CSV to write")
+    parser.add_argument("--kills", type=at_least(0), default=500)
+    parser.add_argument("--full-disks", type=at_least(0), default=20)
+    parser.add_argument("--damages", type=at_least(0), default=200)
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the random moments, bytes and bits")
+    parser.add_argument("--output", type=output_file, default="benchmarks/results/durability.csv", help="CSV to write")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="durability-"))
@@ -154,11 +156,8 @@ def main() -> None:
     ):
         rows.append({"test": name, "number": n, "passed": attempt(n, folder, rng)})
         print(f"{name}: {rows[-1]['passed']} of {n} passed", flush=True)
+        write_durably(args.output, pd.DataFrame(rows).to_csv(index=False))
     shutil.rmtree(folder, ignore_errors=True)
-    with open(args.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["test", "number", "passed"])
-        writer.writeheader()
-        writer.writerows(rows)
     sys.exit(any(row["passed"] != row["number"] for row in rows))
 
 

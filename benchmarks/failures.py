@@ -28,10 +28,12 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
+from benchmarks.command_line import at_least, output_file
 from benchmarks.failing_env import EPISODE_STEPS, KINDS, N_ITEMS, OBSERVATION_DIM, FailingEnv, Failure
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO, WatchedSubprocVecEnv
 
+RESULTS = Path(__file__).parent / "results" / "failures.csv"
 NO_MASKS = {"wrong_mask", "empty_mask"}
 # Seconds without an answer after which an environment hangs
 TIMEOUT = 5.0
@@ -243,12 +245,16 @@ def in_turn(trials: list[Trial], n_steps: int) -> Iterator[Event]:
 def main() -> None:
     """:raises SystemExit: with 1 if a failure was not named or a save was lost, else with 0"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2_000_000, help="number of transitions, half of them with items")
-    parser.add_argument("--steps-between", type=int, default=10_000, help="mean number of transitions between failures")
-    parser.add_argument("--n-envs", type=int, default=32, help="number of environments, each in a process")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the failures")
-    parser.add_argument("--file", type=Path, default=Path(__file__).parent / "results" / "failures.csv", help="where to write")
+    parser.add_argument("--steps", type=at_least(2), default=2_000_000, help="number of transitions, half of them with items")
+    parser.add_argument(
+        "--steps-between", type=at_least(4), default=10_000, help="mean number of transitions between failures"
+    )
+    parser.add_argument("--n-envs", type=at_least(1), default=32, help="number of environments, each in a process")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the failures")
+    parser.add_argument("--file", type=output_file, default=str(RESULTS), help="where to write")
     args = parser.parse_args()
+    if 2 * args.steps_between < args.n_envs:
+        parser.error(f"--steps-between {args.steps_between}: it must be at least half of --n-envs {args.n_envs}")
     th.set_num_threads(1)
     # The workers are forks of a process that has imported the libraries once
     multiprocessing.set_forkserver_preload(["benchmarks.failing_env", "pandas", "tqdm"])

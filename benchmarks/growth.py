@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.command_line import at_least
 from benchmarks.figures import COLORS, DPI, MARKERS, plt
 from benchmarks.timing import add_timing_arguments, run_parts
 
@@ -126,7 +127,7 @@ PARTS = {"growth": growth}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "speed")
-    parser.add_argument("--repeats", type=int, default=9, help="timed calls")
+    parser.add_argument("--repeats", type=at_least(1), default=9, help="timed calls")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="which sizes to vary")
     run_parts(PARTS, parser.parse_args())
 

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from stable_baselines3 import DQN
 
+from benchmarks.command_line import at_least
 from benchmarks.timing import add_timing_arguments, count_flops, medians, run_parts, take_over, time_interleaved
 from sb3_savo import SAVO
 
@@ -86,9 +87,13 @@ PARTS = {"items": items}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "items")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls of each method")
+    parser.add_argument("--repeats", type=at_least(1), default=5, help="timed calls of each method")
     parser.add_argument(
-        "--n-items", nargs="+", type=int, default=[100, 1_000, 2_000, 10_000, 100_000, 500_000], help="numbers of items"
+        "--n-items",
+        nargs="+",
+        type=at_least(1),
+        default=[100, 1_000, 2_000, 10_000, 100_000, 500_000],
+        help="numbers of items",
     )
     run_parts(PARTS, parser.parse_args())
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
+from benchmarks.command_line import at_least
 from benchmarks.suite import load_hyperparameters
 from sb3_savo import SAVO
 
@@ -33,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="RecSim500k-v0", choices=("RecSim-v0", "RecSim100k-v0", "RecSim500k-v0"))
     parser.add_argument("--nearest", default="exact", choices=("exact", "approximate"))
-    parser.add_argument("--n-steps", type=int, default=4_000, help="environment steps")
+    parser.add_argument("--n-steps", type=at_least(1), default=4_000, help="environment steps")
     args = parser.parse_args()
     th.set_num_threads(1)
 

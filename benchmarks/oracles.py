@@ -14,7 +14,6 @@ per cost. MiningExpedition-v0: ``random`` takes random actions, and ``shortest w
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -24,7 +23,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.type_aliases import PolicyPredictor
 from stable_baselines3.common.vec_env import VecEnv
 
+from benchmarks.command_line import at_least, output_file
 from benchmarks.random_policy import RandomPolicy
+from benchmarks.recording import write_durably
 from sb3_savo.envs.recsim import RecSimVecEnv
 from sb3_savo.envs.recsim.users import CLICK_COST, SKIP_COST, Users
 
@@ -133,15 +134,15 @@ def summary(returns: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=2_000, help="episodes per policy")
-    parser.add_argument("--items-seed", type=int, default=0, help="seed of RecSim's items")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="CSV file to write")
+    parser.add_argument("--episodes", type=at_least(1), default=2_000, help="episodes per policy")
+    parser.add_argument("--items-seed", type=at_least(0), default=0, help="seed of RecSim's items")
+    parser.add_argument("-o", "--output", type=output_file, metavar="FILE", help="CSV file to write")
     args = parser.parse_args()
 
     table = pd.DataFrame(recsim(args.episodes, args.items_seed) + mining(args.episodes))
     print(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     if args.output is not None:
-        table.to_csv(args.output, index=False, float_format="%.6g")
+        write_durably(args.output, table.to_csv(index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":

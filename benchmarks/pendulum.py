@@ -17,6 +17,7 @@ import pandas as pd
 import torch as th
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from benchmarks.command_line import at_least, output_file
 from benchmarks.random_policy import RandomPolicy
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
@@ -58,8 +59,8 @@ def in_words(table: pd.DataFrame) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="file of the table")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="number of seeds")
+    parser.add_argument("-o", "--output", type=output_file, default=str(RESULTS), help="file of the table")
     args = parser.parse_args()
     th.set_num_threads(1)
     table = pd.DataFrame([row for seed in range(args.seeds) for row in learn(seed)]).sort_values("policy", ignore_index=True)

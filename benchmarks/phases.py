@@ -16,6 +16,7 @@ import pandas as pd
 import torch as th
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.command_line import at_least
 from benchmarks.timing import SHAPES, count_flops, machine, make_model, take_over
 from sb3_savo import SAVO
 
@@ -44,11 +45,11 @@ def flops(model: SAVO) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", choices=list(SHAPES), default="Hopper")
-    parser.add_argument("--n-actors", type=int, default=3)
+    parser.add_argument("--n-actors", type=at_least(1), default=3)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", choices=("highest", "medium"), default="highest")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--n-steps", type=int, default=100, help="number of profiled gradient steps")
+    parser.add_argument("--threads", type=at_least(1), default=1)
+    parser.add_argument("--n-steps", type=at_least(1), default=100, help="number of profiled gradient steps")
     args = parser.parse_args()
 
     th.set_num_threads(args.threads)

@@ -12,12 +12,13 @@ trained policy needs for one action. The report reads the CSV file, and draws th
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 import torch as th
 
+from benchmarks.command_line import output_file
 from benchmarks.landscape_tasks import make_model, steps_until
+from benchmarks.recording import write_durably
 from benchmarks.results import Q_EVALUATIONS
 from benchmarks.suite import Run, list_runs
 from sb3_savo.common.maximizer import MaximizerAlgorithm
@@ -80,12 +81,12 @@ def count_evaluations(run: Run) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=Q_EVALUATIONS, help="CSV to write")
+    parser.add_argument("-o", "--output", type=output_file, default=str(Q_EVALUATIONS), help="CSV to write")
     args = parser.parse_args()
     runs = {(run.task, run.method): run for run in reversed(list_runs(SUITE)) if run.task.endswith("-frozen")}
     rows = [{"task": task, "method": method, **count_evaluations(run)} for (task, method), run in sorted(runs.items())]
     table = pd.DataFrame(rows)
-    table.to_csv(args.output, index=False, float_format="%.6g")
+    write_durably(args.output, table.to_csv(index=False, float_format="%.6g"))
     for name in ("per_update", "per_decision"):
         print(f"{name}\n{table.pivot(index='method', columns='task', values=name).to_string()}\n")
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.command_line import output_folder
 from benchmarks.results import RESULTS, load
 from benchmarks.sections import GroupReport
 from benchmarks.words import missing_runs
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", choices=("small", "paper"), default="small")
     parser.add_argument("--folder", type=Path, help="results folder")
     parser.add_argument("--method", help="compare this method with every other; savo or savo_hybrid if not given")
-    parser.add_argument("-o", "--out", type=Path, help="folder of the report; benchmarks/reports/SUITE if not given")
+    parser.add_argument("-o", "--out", type=output_folder, help="folder of the report; benchmarks/reports/SUITE if not given")
     options = parser.parse_args(arguments)
     if options.suite is None:
         if any(getattr(options, name) != parser.get_default(name) for name in ("budget", "folder", "method", "out")):

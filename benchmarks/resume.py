@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import torch as th
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
@@ -35,7 +36,9 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
+from benchmarks.command_line import at_least, output_file
 from benchmarks.processes import in_process
+from benchmarks.recording import write_durably
 from sb3_savo import WatchedSubprocVecEnv
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.common.checkpoints import run as checkpointed_run
@@ -290,12 +293,12 @@ def survive(case: Case, n_kills: int, folder: Path, rng: random.Random) -> tuple
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="SIGKILLs per case")
+    parser.add_argument("--kills", type=at_least(1), default=20, help="SIGKILLs per case")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="only these")
     parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, help="only these")
     parser.add_argument("--special", action="store_true", help="only the special settings")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the kills")
-    parser.add_argument("--output", default="benchmarks/results/resume.csv", help="CSV to write")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the times of the kills")
+    parser.add_argument("--output", type=output_file, default="benchmarks/results/resume.csv", help="CSV to write")
     args = parser.parse_args()
 
     import rl_zoo3.utils  # noqa: F401 (registers the Adroit tasks)
@@ -308,6 +311,8 @@ def main() -> None:
         and (args.algorithms is None or case.algorithm in args.algorithms)
         and (not args.special or case.name in special)
     ]
+    if not cases:
+        parser.error("--tasks, --algorithms, --special: no case has all of them")
     rng = random.Random(args.seed)
     rows: list[dict[str, Any]] = []
     for case in cases:
@@ -316,10 +321,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         rows.append({"case": case.name, "kills": kills, "equal": is_equal})
         print(f"{case.name:40} {kills:3} kills  {'equal' if is_equal else 'DIFFERENT'}", flush=True)
-    with open(args.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["case", "kills", "equal"])
-        writer.writeheader()
-        writer.writerows(rows)
+        write_durably(args.output, pd.DataFrame(rows).to_csv(index=False))
     equal = sum(row["equal"] for row in rows)
     print(f"{equal} of {len(rows)} cases are bit for bit equal after {sum(row['kills'] for row in rows)} kills")
     sys.exit(equal < len(rows))

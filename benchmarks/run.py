@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.backends import NAMES, Backend, Job, Outcome, make_backend
+from benchmarks.command_line import at_least, output_folder
 from benchmarks.progress import Durations
 from benchmarks.recording import LOG, is_finished, read_record, share_done
 from benchmarks.schema import BUDGETS, SuiteError, load_suite
@@ -169,17 +170,6 @@ def select(runs: Sequence[Run], seeds: set[int] | None, methods: list[str] | Non
     return selected
 
 
-def positive(text: str) -> int:
-    """
-    :param text: A number
-    :return: The number
-    """
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
-    return number
-
-
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Run]]:
     """
     :param arguments: The command line; None for that of this process
@@ -189,8 +179,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Run
     parser.add_argument("suite", help="name of a suite, or path of its file")
     parser.add_argument("--budget", choices=BUDGETS, default="small", help="steps and seeds: the paper's, or fewer")
     parser.add_argument("--backend", choices=NAMES, default="local", help="where the runs are done")
-    parser.add_argument("--workers", type=positive, default=1, help="runs at a time")
-    parser.add_argument("--threads", type=positive, default=1, help="threads per run")
+    parser.add_argument("--workers", type=at_least(1), default=1, help="runs at a time")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="threads per run")
     parser.add_argument("--seeds", type=parse_seeds, nargs="+", help="only these, for instance: 0-4 7")
     parser.add_argument("--methods", nargs="+", help="only these")
     parser.add_argument("--tasks", nargs="+", help="only these")
@@ -233,7 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check(missing, options.suite)
         backend = make_backend(options.backend)
-    except (SuiteError, ImportError, ValueError) as error:
+        output_folder(str(options.folder))
+    except (ImportError, ValueError, argparse.ArgumentTypeError) as error:
         print(f"{options.suite}: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, stop)

@@ -25,6 +25,7 @@ import pandas as pd
 from stable_baselines3 import DQN, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from benchmarks.command_line import at_least
 from benchmarks.suite import load_hyperparameters
 from benchmarks.timing import add_timing_arguments, medians, run_parts, take_over, time_interleaved
 from benchmarks.training import constructor_arguments, make_env
@@ -117,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "speed")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--repeats", type=int, default=10, help="timed cycles of each algorithm")
+    parser.add_argument("--repeats", type=at_least(1), default=10, help="timed cycles of each algorithm")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="compile SAVO's losses")
     run_parts(PARTS, parser.parse_args())
     print("\nhours: an extrapolation from the measured steps to a whole run")

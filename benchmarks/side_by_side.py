@@ -17,8 +17,10 @@ import pandas as pd
 import torch as th
 from PIL import Image
 
+from benchmarks.command_line import output_file
 from benchmarks.landscape_tasks import make_model, steps_until
 from benchmarks.landscapes import contexts
+from benchmarks.recording import write_durably
 from benchmarks.schema import load_suite
 from benchmarks.suite import Run, list_runs
 from sb3_savo.analysis.comparison import Actions, plot_actions_side_by_side
@@ -85,13 +87,14 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draw", action="store_true", help="train nothing, and draw the stored actions")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="CSV to write, or to read with --draw")
-    parser.add_argument("--picture", type=Path, default=PICTURE, help="picture to write")
+    parser.add_argument("-o", "--output", type=output_file, default=str(RESULTS), help="CSV to write, or to read with --draw")
+    parser.add_argument("--picture", type=output_file, default=str(PICTURE), help="picture to write")
     args = parser.parse_args()
     if not args.draw:
         runs = {run.method: run for run in list_runs(SUITE) if (run.task, run.seed, run.steps) == (TASK, SEED, UPDATES)}
         tables = [actions_of(*train(runs[method], UPDATES), contexts()[0]).assign(method=method) for method in METHODS]
-        pd.concat(tables)[["method", "kind", "x", "y", "share"]].to_csv(args.output, index=False, float_format="%.6g")
+        table = pd.concat(tables)[["method", "kind", "x", "y", "share"]]
+        write_durably(args.output, table.to_csv(index=False, float_format="%.6g"))
     table = pd.read_csv(args.output)
     print(table.to_string(index=False))
     draw(table, args.picture)

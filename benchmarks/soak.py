@@ -11,7 +11,6 @@ The exit code is 1 if it has grown by more than the limit. The command reads Lin
 """
 
 import argparse
-import csv
 import json
 import re
 import shlex
@@ -22,10 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
+from benchmarks.command_line import at_least, number, output_file
 from benchmarks.processes import in_process
+from benchmarks.recording import write_durably
 from benchmarks.timing import machine
 from sb3_savo import SAVO
 
@@ -120,23 +122,21 @@ def soak(mode: str, n_steps: int, buffer_size: int) -> list[Sample]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
-    parser.add_argument("--steps", type=int, default=1_000_000, help="environment steps")
-    parser.add_argument("--buffer-size", type=int, default=BUFFER_SIZE, help="transitions; fewer than the steps")
-    parser.add_argument("--limit", type=float, default=5, help="the largest growth of memory, in MB")
-    parser.add_argument("--output", default="benchmarks/results/soak.csv", help="CSV to write")
+    parser.add_argument("--steps", type=at_least(1), default=1_000_000, help="environment steps")
+    parser.add_argument("--buffer-size", type=at_least(1), default=BUFFER_SIZE, help="transitions; fewer than the steps")
+    parser.add_argument("--limit", type=number, default=5, help="the largest growth of memory, in MB")
+    parser.add_argument("--output", type=output_file, default="benchmarks/results/soak.csv", help="CSV to write")
     args = parser.parse_args()
     if args.buffer_size > args.steps:
         parser.error(f"--buffer-size {args.buffer_size}: it must be at most --steps {args.steps}, or the buffer is never full")
-    growths = []
-    with open(args.output, "w", newline="") as file:
-        file.write(f"# {machine(1)}; python -m benchmarks.soak {shlex.join(sys.argv[1:])}".rstrip() + "\n")
-        writer = csv.writer(file)
-        writer.writerow(["mode", *Sample._fields])
-        for mode in args.modes:
-            samples = soak(mode, args.steps, args.buffer_size)
-            writer.writerows((mode, *sample._replace(resident_mb=round(sample.resident_mb, 3))) for sample in samples)
-            growths.append(growth(samples, args.buffer_size))
-            print(f"{mode}: resident memory grew by {growths[-1]:.1f} MB after the buffer was full", flush=True)
+    about = f"# {machine(1)}; python -m benchmarks.soak {shlex.join(sys.argv[1:])}".rstrip()
+    growths, tables = [], []
+    for mode in args.modes:
+        samples = soak(mode, args.steps, args.buffer_size)
+        tables.append(pd.DataFrame(samples).round(3).assign(mode=mode)[["mode", *Sample._fields]])
+        write_durably(args.output, f"{about}\n{pd.concat(tables).to_csv(index=False)}")
+        growths.append(growth(samples, args.buffer_size))
+        print(f"{mode}: resident memory grew by {growths[-1]:.1f} MB after the buffer was full", flush=True)
     sys.exit(max(growths) > args.limit)
 
 

@@ -33,6 +33,7 @@ import torch as th
 from stable_baselines3 import TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from benchmarks.command_line import at_least
 from benchmarks.timing import (
     SHAPES,
     add_timing_arguments,
@@ -291,8 +292,8 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_timing_arguments(parser, PARTS, "speed")
-    parser.add_argument("--repeats", type=int, default=15, help="timed calls of each model")
-    parser.add_argument("--actors", nargs="+", type=int, default=[1, 3, 5, 10], help="numbers of actors")
+    parser.add_argument("--repeats", type=at_least(1), default=15, help="timed calls of each model")
+    parser.add_argument("--actors", nargs="+", type=at_least(1), default=[1, 3, 5, 10], help="numbers of actors")
     parser.add_argument(
         "--device", default="cpu", help="where the networks are: cpu or cuda (but not for memory and compilation)"
     )

@@ -14,6 +14,7 @@ import argparse
 import pandas as pd
 import torch as th
 
+from benchmarks.command_line import at_least
 from benchmarks.landscape_tasks import make_model, steps_until
 from benchmarks.schema import load_tasks
 from benchmarks.suite import list_runs
@@ -65,13 +66,17 @@ def compare(model: SAVO, landscape: Landscape) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=TASKS, default="Peaks2D-frozen")
-    parser.add_argument("--seeds", type=int, default=3, help="runs per method")
-    parser.add_argument("--n-updates", type=int, default=SUITE_UPDATES, help="updates per run")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="runs per method")
+    parser.add_argument("--n-updates", type=at_least(1), default=SUITE_UPDATES, help="updates per run")
     args = parser.parse_args()
+    runs = [run for run in list_runs(SUITE) if (run.task, run.steps) == (args.task, SUITE_UPDATES) and run.method in METHODS]
+    n_seeds = len({run.seed for run in runs})
+    if args.seeds > n_seeds:
+        parser.error(f"--seeds {args.seeds}: it must be at most {n_seeds}, the seeds of {args.task} in the suite {SUITE}")
     th.set_num_threads(1)
     tables = []
-    for run in list_runs(SUITE):
-        if run.task == args.task and run.method in METHODS and run.seed < args.seeds and run.steps == SUITE_UPDATES:
+    for run in runs:
+        if run.seed < args.seeds:
             settings = run.settings
             model, landscape = make_model(
                 settings["env"], settings["algorithm"], settings["arguments"], run.seed, args.n_updates, frozen=True

@@ -22,6 +22,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.command_line import at_least, output_folder
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
 from sb3_savo.acceleration.compiled_losses import EAGER_STEPS
@@ -190,8 +191,9 @@ def add_timing_arguments(parser: argparse.ArgumentParser, parts: Iterable[str], 
     :param results: Name of the results folder
     """
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
-    parser.add_argument("--threads", type=int, default=1, help="number of threads")
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "results" / results, help="results folder")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="number of threads")
+    folder = Path(__file__).parent / "results" / results
+    parser.add_argument("--folder", type=output_folder, default=str(folder), help="results folder")
 
 
 def run_parts(parts: Mapping[str, Callable[[argparse.Namespace], pd.DataFrame]], args: argparse.Namespace) -> None:

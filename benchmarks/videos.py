@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.command_line import output_folder
+
 ROOT = Path(__file__).parent.parent
 AGENTS, IMAGES = ROOT / "agents", ROOT / "docs" / "images"
 
@@ -66,8 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help="a part of them")
     parser.add_argument("--agents", type=Path, default=AGENTS, help="folder of the agents")
-    parser.add_argument("--images", type=Path, default=IMAGES, help="folder of the pictures")
+    parser.add_argument("--images", type=output_folder, default=str(IMAGES), help="folder of the pictures")
     args = parser.parse_args(arguments)
+    args.images.mkdir(parents=True, exist_ok=True)
     for task in args.tasks:
         print(record(task, args.agents, args.images), flush=True)
 

@@ -11,6 +11,7 @@ FOLDER = Path(benchmarks.__file__).parent
 SHARED = {
     "checks",
     "backends",
+    "command_line",
     "failing_env",
     "figures",
     "landscape_tasks",

@@ -227,7 +227,7 @@ def test_share_done(tmp_path, rows, share):
         (["--seeds", "x"], "'x' must be a seed or a range of seeds"),
         (["--seeds=-1"], "'-1' must be a seed or a range of seeds"),
         (["--budget", "paper"], "--budget paper: no part of the suite"),
-        (["--workers", "0"], "0 must be at least 1"),
+        (["--workers", "0"], "'0' must be an integer of at least 1"),
         (["--backend", "cloud"], "invalid choice: 'cloud'"),
     ],
 )
@@ -236,6 +236,14 @@ def test_bad_options(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
         do(suite, *arguments)
     assert error.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_folder_that_can_not_be_written_to_is_found_before_any_run(tmp_path, capsys):
+    suite = toy.write_suite(tmp_path, seeds=1)
+    (tmp_path / "runs").write_text("no folder")
+    assert do(suite, "--list") == 0
+    assert do(suite) == 2
+    assert f"'{tmp_path / 'runs'}' can not be written" in capsys.readouterr().err
 
 
 def test_a_selection_of_nothing_is_an_error(tmp_path, capsys):

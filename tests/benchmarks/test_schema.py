@@ -75,7 +75,7 @@ def test_wrong_suites(tmp_path, suite, message):
         ({"envs": "Pendulum-v1"}, r"tasks\.yml, task T: unknown key 'envs' \(did you mean 'env'\?\)"),
         ({"episodes": 0}, "task T: episodes=0 must be at least 1"),
         ({"runner": "benchmarks.training"}, "runner='benchmarks.training'.*has no function ''"),
-        ({"runner": "benchmarks.trainin:run"}, "must be module:function, but there is no file of a module 'benchmarks.trainin'"),
+        ({"runner": "benchmarks.trainin:run"}, "there is no file of a module 'benchmarks.trainin'"),
         ({"runner": "benchmarks.landscapes:run_frozn"}, r"has no function 'run_frozn' \(did you mean 'run_frozen'\?\)"),
         ({"budgets": {"small": {"seeds": 1}}}, "task T, budget small: unknown key 'seeds'"),
         ({"runner": "time:sleep"}, "must be module:function, but there is no file of a module 'time'"),
