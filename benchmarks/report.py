@@ -94,11 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             main(command_of(path.read_text()))
         return
     name = Path(options.suite).stem + ("" if options.budget == "small" else f"-{options.budget}")
-    out = options.out or REPORTS / name
     command = shlex.join(["python", "-m", "benchmarks.report", *(sys.argv[1:] if arguments is None else arguments)])
     try:
+        out = options.out or output_folder(str(REPORTS / name))
         print(write(options.suite, options.budget, options.folder, options.method, out, command))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
     print(f"Report: {out / 'report.md'}")
 

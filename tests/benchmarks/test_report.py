@@ -178,6 +178,15 @@ def test_an_error_leaves_the_earlier_report(suite, tmp_path, monkeypatch):
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_the_folder_of_all_reports_is_checked_first(suite, tmp_path, monkeypatch, capsys):
+    (tmp_path / "reports").write_text("no folder")
+    monkeypatch.setattr("benchmarks.report.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("benchmarks.report.write", None)
+    with pytest.raises(SystemExit):
+        main([str(suite)])
+    assert f"'{tmp_path / 'reports' / 'toy'}' can not be written" in capsys.readouterr().err
+
+
 def test_other_files_of_a_chosen_folder_stay(suite, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.csv").write_text("mine")
