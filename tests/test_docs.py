@@ -12,6 +12,7 @@ import pytest
 import sb3_savo
 from sb3_savo.algorithms import ALGORITHMS
 from sb3_savo.envs.registration import environments
+from tests.models import SMALL
 
 ROOT = Path(sb3_savo.__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -47,6 +48,19 @@ def test_every_environment_has_a_page():
     names = {re.sub(r"(Peaks)[48]D-v0", r"\g<1>2D-v0", env_id) for env_id in environments()}
     names = {re.sub(r"-v5$", "-v4", env_id) for env_id in names}
     assert [name for name in names if f"`{name}`" not in pages] == []
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_glossary_has_every_metric(name):
+    """Of all that ``train`` logs, but what SB3's own algorithms log too."""
+    settings = {} if name in ("savosac", "q3c", "greedyac", "greedytd3") else {"q_smoothing": True}
+    learned = {"surrogate": "approximate"} if name == "savo" else {}
+    model = ALGORITHMS[name]("MlpPolicy", "Pendulum-v1", **SMALL, **settings, **learned)
+    logged = {}
+    model.learn(90, callback=lambda *_: logged.update(model.logger.name_to_value) or True, log_interval=None)
+    glossary = set(re.findall(r"`(train/\w+)`", (DOCS / "guide" / "metrics.md").read_text()))
+    names = {re.sub(r"_\d+$", "_i", key) for key in logged if key.startswith("train/")} - {"train/learning_rate"}
+    assert len(names) > 2 and names <= glossary
 
 
 def messages():

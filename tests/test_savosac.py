@@ -216,6 +216,7 @@ def test_learned_and_fixed_coefficients_are_saved(tmp_path):
         ({"target_update_interval": 0}, ValueError, r"target_update_interval=0 is too small"),
         ({"surrogate": "exact"}, TypeError, r"^surrogate='exact' is not an argument of SAVOSAC"),
         ({"env": "MiningExpedition-v0"}, TypeError, r"is not continuous: SAVOSAC needs a Box"),
+        ({"env": "CartPole-v1"}, TypeError, r"is not continuous: SAVOSAC needs a Box of floats\.$"),
     ],
     ids=str,
 )

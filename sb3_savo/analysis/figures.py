@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sb3_savo.analysis.panels import Limits, Panel, Rows, curve_panels, strip_panels, surface_panels
+from sb3_savo.analysis.panels import Limits, Panel, Rows, curve_panels, lower_critic, strip_panels, surface_panels
 from sb3_savo.analysis.state_landscape import StateLandscape
 from sb3_savo.analysis.validity import intervals
 from sb3_savo.extras import needs_extra
@@ -214,14 +214,19 @@ def draw_surface(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Li
     return surface
 
 
+def threshold_levels(landscape: StateLandscape, panel: Panel) -> list[float]:
+    """:return: The thresholds τ_i that a panel shows, in rising order, of those that Q crosses on the grid"""
+    surrogate_q = landscape.values.surrogate_q
+    taus = {float(landscape.proposals.thresholds[i - 1]) for i in panel.thresholds}
+    return sorted(tau for tau in taus if surrogate_q.min() < tau < surrogate_q.max())
+
+
 def draw_threshold_contours(ax: "Axes", landscape: StateLandscape, panel: Panel, grid: Sequence[np.ndarray]) -> None:
-    """Draw where min(Q, Q_2) is τ_i."""
+    """Draw where the Q that Ψ_i is made of is τ_i."""
     from matplotlib.patheffects import withStroke
 
     surrogate_q = landscape.values.surrogate_q
-    taus = {float(landscape.proposals.thresholds[i - 1]) for i in panel.thresholds}
-    levels = sorted(tau for tau in taus if surrogate_q.min() < tau < surrogate_q.max())
-    if levels:
+    if levels := threshold_levels(landscape, panel):
         lines = ax.contour(grid[0], grid[1], surrogate_q.reshape(grid[0].shape), levels=levels, colors="white", linewidths=1.2)
         lines.set_linestyle("--")
         lines.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
@@ -315,9 +320,9 @@ def add_legend(figure: "Figure", landscape: StateLandscape, rows: Rows) -> None:
             handles.append(Line2D([], [], color=DASHED_COLOR, linestyle=":" if landscape.grid is None else "--", label=label))
         if any(panel.thresholds for panel in panels):
             handles.append(Line2D([], [], color=THRESHOLD_COLOR, linestyle=":", label="threshold $\\tau_i$"))
-    elif landscape.grid is not None and any(panel.thresholds for panel in panels):
+    elif landscape.grid is not None and any(threshold_levels(landscape, panel) for panel in panels):
         line = Line2D([], [], color="white", linestyle="--", path_effects=[withStroke(linewidth=2.4, foreground="black")])
-        line.set_label("min(Q, $Q_2$) = $\\tau_i$")
+        line.set_label(f"{'min(Q, $Q_2$)' if lower_critic(landscape) else 'Q'} = $\\tau_i$")
         handles.append(line)
     if landscape.valid is not None:
         if landscape.places.shape[1] == 2 and landscape.grid is None:

@@ -9,7 +9,7 @@ from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, describe_difference
+from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, check_box, describe_difference
 from sb3_savo.arguments import check_type
 from sb3_savo.common.observations import check_observation_space
 from sb3_savo.vec_env import shape_difference
@@ -30,14 +30,15 @@ def make_env(env: GymEnv | str, verbose: int) -> GymEnv:
         raise ValueError(f"env={env!r} cannot be made: it must be the ID of a registered environment: {error}") from error
 
 
-def check_env(env: GymEnv, algorithm: str) -> None:
+def check_env(env: GymEnv, algorithm: str, takes_items: bool) -> None:
     """
     :param env: An environment
     :param algorithm: Name of the algorithm that is to act in it
+    :param takes_items: Whether the algorithm acts in discrete spaces with embeddings
     :raises TypeError: if a space is of the wrong kind
     :raises ValueError: if a space has the wrong bounds, or the environments of a ``VecEnv`` have different spaces
     """
-    check_action_space(env.action_space, algorithm)
+    (check_action_space if takes_items else check_box)(env.action_space, algorithm)
     check_observation_space(env.observation_space, algorithm)
     if isinstance(env, VecEnv):
         check_equal_spaces(env)

@@ -138,12 +138,13 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
                 "gives the model one."
             )
         check_evaluation(callback, self)
-        warn_of_no_gradient_step(self, int(total_timesteps), reset_num_timesteps)
-        warn_of_empty_replay_buffer(self, reset_num_timesteps)
         start = 0 if reset_num_timesteps else self.num_timesteps
         run = nullcontext() if checkpoints is None else CheckpointedRun(self, checkpoints, start)
         try:
             with run as self._checkpointed_run:
+                if self._checkpointed_run is None or self._checkpointed_run.checkpoint is None:
+                    warn_of_no_gradient_step(self, int(total_timesteps), reset_num_timesteps)
+                    warn_of_empty_replay_buffer(self, reset_num_timesteps)
                 return super().learn(
                     total_timesteps=int(total_timesteps),
                     callback=callback,

@@ -101,6 +101,8 @@ class MaximizerAlgorithm(TrainingAlgorithm):
     """Where the RL Zoo's ``-optimize`` searches for the class's own arguments."""
     item_counts: ClassVar[tuple[str, ...]] = ()
     """Which of them count items, and so are at most the number of items."""
+    takes_items: ClassVar[bool] = True
+    """Whether the algorithm acts in discrete spaces with embeddings."""
     explores_by_noise: ClassVar[bool] = True
     """Whether the algorithm explores by noise on its candidates; otherwise it samples its actors."""
     critic_loss_scale: ClassVar[float] = 1.0
@@ -161,7 +163,7 @@ class MaximizerAlgorithm(TrainingAlgorithm):
             raise ValueError(f"buffer_size={buffer_size} is smaller than a batch: it must be at least {batch_size=}.")
         if env is not None:
             env = make_env(env, verbose)
-            check_env(env, name)
+            check_env(env, name, self.takes_items)
             if n_steps > 1 and isinstance(env.observation_space, spaces.Dict):
                 raise ValueError(f"n_steps={n_steps}: n-step returns need SB3's NStepReplayBuffer, which has no Dict version.")
 

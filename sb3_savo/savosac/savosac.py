@@ -9,7 +9,6 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import polyak_update
 
-from sb3_savo.actions.spaces import check_box
 from sb3_savo.arguments import Check, check_integer, check_number
 from sb3_savo.common.arguments import MaximizerArguments, OffPolicyArguments, SearchRange
 from sb3_savo.common.buffers import Batch
@@ -100,6 +99,7 @@ class SAVOSAC(MaximizerAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    takes_items: ClassVar[bool] = False
     argument_checks: ClassVar[dict[str, Check]] = {
         **{name: check for name, check in CHAIN_CHECKS.items() if name != "joint_action"},
         "ent_coef": check_ent_coef,
@@ -145,8 +145,6 @@ class SAVOSAC(MaximizerAlgorithm):
             compile=False,
             **kwargs,  # type: ignore[misc]
         )
-        if env is not None:
-            check_box(self.action_space, type(self).__name__)
         self.n_actors = n_actors
         self.summarizer = summarizer
         self.modulation = modulation

@@ -70,6 +70,17 @@ def test_surfaces_and_marks():
         assert (star.get_xdata()[0], star.get_ydata()[0]) == tuple(landscape.marks[landscape.proposals.chosen])
 
 
+@pytest.mark.parametrize("surrogate, name", [("memory", "Q"), ("approximate", "min(Q, $Q_2$)")])
+def test_the_legend_names_the_lines_of_a_surface(surrogate, name):
+    """The threshold, where Q crosses it: the first critic's with the memory, the minimum's with the paper's surrogates."""
+    landscape = landscape_along(untrained(2, surrogate=surrogate).policy, OBSERVATION, [0, 1], 11)
+    values = landscape.values.surrogate_q
+    for height, expected in ((values.mean(), [f"{name} = $\\tau_i$"]), (values.max() + 1, [])):
+        landscape.proposals.thresholds[:] = height
+        (legend,) = plot_landscape(landscape, "title").legends
+        assert [text.get_text() for text in legend.get_texts() if "tau" in text.get_text()] == expected
+
+
 def test_a_strip_accumulates_anchors():
     landscape = landscape_along(untrained(1, n_actors=4).policy, OBSERVATION, [0], 21)
     panels = visible(plot_strip(landscape, "title"))

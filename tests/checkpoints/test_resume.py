@@ -87,6 +87,14 @@ def test_a_finished_run_does_nothing(tmp_path):
     )
 
 
+def test_a_finished_run_is_not_called_too_short(tmp_path):
+    """Steps that are fewer than ``learning_starts``, in a run that has learned already."""
+    small().learn(100, checkpoints=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert small().learn(30, checkpoints=tmp_path).num_timesteps == 100
+
+
 def test_a_longer_run_goes_on_from_a_finished_one(tmp_path):
     expected = small().learn(160)
     small().learn(100, checkpoints=tmp_path)
