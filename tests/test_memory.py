@@ -50,23 +50,23 @@ def expected_objective(model, s, actions, known, i):
     q = q_searched(model, s, action) if model.smooth_critic is None else model.smooth_critic.q1_forward(s, action)
     anchors = [model.policy.snap(a[:, None])[0][:, 0] for a in actions[:i]]
     tau = max(q_searched(model, s, a).item() for a in anchors)
-    if q.item() > tau:
+    level, nearest = max(tau, (tau + known.q_values.max().item()) / 2), None
+    if q.item() > level:
         return q.item(), th.autograd.grad(q.sum(), action)[0]
-    level, nearest = max(tau, q.item()), None
     for b, q_b in zip(known.actions, known.q_values, strict=True):
         square = ((b - action[0]) ** 2).sum().item()
         if q_b.item() - level > MIN_GAIN * abs(q_b.item()) and (nearest is None or square < nearest[0]):
             nearest = square, b, q_b.item() - level
     if nearest is None:
-        return tau, th.zeros_like(action)
+        return level, th.zeros_like(action)
     square, b, gain = nearest
     slope = gain / max(square, MIN_SQUARE)
-    return tau - slope * square, -2 * slope * (action - b).detach()
+    return level - slope * square, -2 * slope * (action - b).detach()
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_actors": 5}, {"q_smoothing": True}, {"env": "MiningExpedition-v0"}])
 def test_actor_loss_and_its_gradient(settings):
-    """Above τ_i an actor ascends Q (or Q̂); below, it goes to the nearest better known action, or stays."""
+    """Above the middle of τ_i and the best known Q an actor ascends Q (or Q̂); below, it goes to the nearest action above."""
     model = memory_model(**settings)
     for output in (model.actor.mu.output, model.actor.nu.net.output):
         output.weight.data *= 0.1  # no proposal at the end of the interval, where two may be the same

@@ -26,6 +26,8 @@ NEAR_STD = 0.1
 N_ASCENT_STEPS = 3
 ASCENT_STEP_SIZE = 0.1
 
+# How far thresholds are raised, as a share of the way to the best known action
+RAISE = 0.5
 # What counts as a gain, as a share of |Q|: more than the rounding of float32
 MIN_GAIN = 1e-5
 # Square of the distance below which the slope towards a known action no longer grows
@@ -88,15 +90,28 @@ def make_item_pool(known: th.Tensor, batch: Batch, n_items: int) -> th.Tensor:
     return th.cat([pool, others(known, N_OTHERS), uniform], dim=1)
 
 
+def raised_thresholds(thresholds: th.Tensor, known: Known) -> th.Tensor:
+    """
+    Where search knows of better actions, Ψ_i is flat up to the middle between τ_i and the best of them. Otherwise an actor on
+    a hill that is hardly higher than the anchors would climb this hill, and stay there.
+
+    :param thresholds: τ_i of the later actors (Eq. 7), (batch, n)
+    :param known: The known actions
+    :return: The thresholds with the memory, at least τ_i, (batch, n)
+    """
+    best = known.q_values.amax(dim=1, keepdim=True)
+    return thresholds + RAISE * (best - thresholds).relu()
+
+
 def slope_to_known(proposals: th.Tensor, levels: th.Tensor, known: Known) -> th.Tensor:
     """
-    What an actor ascends where its surrogate is flat: a paraboloid whose top is the nearest known action b that is better than
-    all that the actor has, at the distance d = |a - b| of its present proposal. It is as high as the gain of Q, so that it is
-    as steep as Q itself is on average between the proposal and b. Of several better actions the nearest is taken, since the
-    best ones of neighboring states lie on different hills, and an actor would learn their mean.
+    What an actor ascends where its surrogate is flat: a paraboloid whose top is the nearest known action b above the flat
+    part, at the distance d = |a - b| of its present proposal. It is as high as the gain of Q over the flat part, so that it is
+    as steep as Q itself would be on average from there to b. Of several better actions the nearest is taken, since the best ones
+    of neighboring states lie on different hills, and an actor would learn their mean.
 
     :param proposals: With their gradients, (batch, n, action_dim)
-    :param levels: The values to exceed, max(τ_i, Q(s, ν_i)), as constants, (batch, n)
+    :param levels: The heights of the flat parts, as constants, (batch, n)
     :param known: The known actions
     :return: Values without a meaning of their own, whose gradients lead to the known actions; constant 0 where none is better;
         (batch, n)

@@ -16,7 +16,7 @@ from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Summarizer
 from sb3_savo.networks.stacked import Init
-from sb3_savo.savo.memory import Known, make_item_pool, make_pool, slope_to_known
+from sb3_savo.savo.memory import Known, make_item_pool, make_pool, raised_thresholds, slope_to_known
 from sb3_savo.savo.policies import (
     CHAIN_CHECKS,
     LEARNED_SURROGATES,
@@ -46,7 +46,8 @@ class SAVO(MaximizerAlgorithm):
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
     :param surrogate: The objective of the later actors. ``"memory"``: Ψ_i, which is flat below the anchors (Eq. 7), and where
         it is flat, the way to the nearest better action that a search at the stored transitions has found (see
-        :meth:`search`). ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9), as in the paper. ``"exact"``: Ψ_i alone (the
+        :meth:`search`); a hill is better only if it is above the middle between the anchors and the best action found.
+        ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9), as in the paper. ``"exact"``: Ψ_i alone (the
         paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is above the anchors, and Ψ̂_i where it is flat. None: Q, like
         the first actor.
     :param summarizer: How the earlier actions are summarized (§13.3): ``"deepset"``, ``"lstm"`` or ``"transformer"``
@@ -261,13 +262,13 @@ class SAVO(MaximizerAlgorithm):
             else:
                 q_anchors = known.proposal_q_values
             thresholds = anchor_thresholds(q_anchors)
-        q_values = q_values[:, 1:]
+        flat = thresholds
         if self.surrogate == "hybrid":
             flat = learned
-        elif known is None:
-            flat = thresholds
-        else:
-            flat = thresholds + slope_to_known(proposals[:, 1:], th.maximum(thresholds, q_values.detach()), known)
+        elif known is not None:
+            thresholds = raised_thresholds(thresholds, known)
+            flat = thresholds + slope_to_known(proposals[:, 1:], thresholds, known)
+        q_values = q_values[:, 1:]
         return th.where(q_values > thresholds, q_values, flat)
 
 
