@@ -107,8 +107,8 @@ def slope_to_known(proposals: th.Tensor, levels: th.Tensor, known: Known) -> th.
     """
     What an actor ascends where its surrogate is flat: a paraboloid whose top is the nearest known action b above the flat
     part, at the distance d = |a - b| of its present proposal. It is as high as the gain of Q over the flat part, so that it is
-    as steep as Q itself would be on average from there to b. Of several better actions the nearest is taken, since the best ones
-    of neighboring states lie on different hills, and an actor would learn their mean.
+    as steep as Q itself would be on average from there to b. Of several better actions the nearest is taken, since the best
+    ones of neighboring states lie on different hills, and an actor would learn their mean.
 
     :param proposals: With their gradients, (batch, n, action_dim)
     :param levels: The heights of the flat parts, as constants, (batch, n)
