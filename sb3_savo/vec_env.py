@@ -12,6 +12,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -107,7 +108,8 @@ def kill(process: BaseProcess) -> None:
     if process.is_alive():
         process.kill()
     else:
-        os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
 
 
 class WatchedConnection:

@@ -21,6 +21,7 @@ from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper, VecNormalize
+from torch import nn
 
 from benchmarks.resume import Case, all_cases, learn, special_cases
 from sb3_savo import SAVO, SAVOSAC, WatchedSubprocVecEnv
@@ -562,6 +563,15 @@ def test_a_value_that_cannot_be_written_is_left_out_alone(tmp_path, monkeypatch)
     with pytest.warns(UserWarning, match=r"SAVO\.ep_info_buffer is a deque, which no checkpoint holds"):
         small().learn(100, callback=spoil, checkpoints=tmp_path)
     assert (tmp_path / "step-000000000100").is_dir()
+
+
+@pytest.mark.filterwarnings("ignore:.*will need allow_pickle=True")
+def test_a_network_that_is_not_saved_is_named(tmp_path):
+    """It can be called, as a function can, but it has a state."""
+    model = small()
+    model.predictor = nn.Linear(2, 2)
+    with pytest.warns(UserWarning, match=r"SAVO\.predictor is a Linear, which no checkpoint holds"):
+        model.learn(60, checkpoints=tmp_path)
 
 
 def test_an_empty_path_is_no_folder():

@@ -1,8 +1,10 @@
 """Which values a checkpoint holds: numbers, text, arrays, containers, spaces, noise, random generators, replay buffers."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -46,7 +48,7 @@ def values_of(part: Any, names: Iterable[str]) -> dict[str, Any]:
         value = getattr(part, name)
         if is_encodable(value):
             values[name] = value
-        elif not isinstance(value, VecEnv) and not callable(value):
+        elif not isinstance(value, (VecEnv, type, partial)) and not inspect.isroutine(value):
             warnings.warn(
                 f"checkpoints: {type(part).__name__}.{name} is a {type(value).__name__}, which no checkpoint holds. It begins "
                 "anew where the run goes on.",
