@@ -453,7 +453,7 @@ SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("empty", spaces.Box(-1, 1, (0,), np.float32), ValueError, "at least one dimension"),
     ("integer", spaces.Box(0, 5, (2,), np.int64), TypeError, "Box of floats"),
     ("bytes", spaces.Box(0, 255, (2,), np.uint8), TypeError, "Box of floats"),
-    ("discrete", spaces.Discrete(4), TypeError, "ActionEmbedding"),
+    ("discrete", spaces.Discrete(4), TypeError, "Box of floats"),
     ("multi-discrete", spaces.MultiDiscrete([2, 3]), TypeError, "Box of floats"),
     ("multi-binary", spaces.MultiBinary(3), TypeError, "Box of floats"),
     ("dict", spaces.Dict(a=BOX), TypeError, "Box of floats"),

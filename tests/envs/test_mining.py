@@ -216,7 +216,9 @@ def test_time_limit():
     env.reset(seed=0)
     ends = [env.step(UP)[2:] for _ in range(100)]
     assert ends[:-1] == [(False, False, {"is_success": False})] * 99
-    assert ends[-1] == (False, True, {"is_success": False})
+    # The RL Zoo, which another test may have imported, notes the time limit too
+    terminated, truncated, info = ends[-1]
+    assert not terminated and truncated and info["is_success"] is False
 
 
 @pytest.mark.parametrize("randomize_positions", [True, False])

@@ -421,7 +421,8 @@ def test_episodes(tiny):
             if reward:
                 history = [embeddings[movie], *history[:2]]
             np.testing.assert_array_equal(obs, np.concatenate([*history, profile]))
-            assert obs in env.observation_space and info == {}
+            # The RL Zoo, which another test may have imported, notes the time limit
+            assert obs in env.observation_space and info.keys() <= {"TimeLimit.truncated"}
             assert not terminated and truncated == (step == 79)
             seen.add(reward)
     assert seen == {0.0, 1.0}
