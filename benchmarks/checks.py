@@ -53,13 +53,21 @@ def check_methods(runs: Iterable[Run], methods: Mapping[str, dict[str, Any]]) ->
     :raises SuiteError: if a method of the runs has an argument that its algorithm does not have
     """
     for name in sorted({run.method for run in runs if run.settings["runner"].startswith("benchmarks.")}):
-        algorithm = methods[name]["algorithm"]
-        constructor = CONSTRUCTORS[algorithm]
-        known = [*inspect.signature(constructor).parameters, "n_envs", *(NOISE if algorithm == "td3" else ())]
         try:
-            check_names(constructor.__name__, methods[name].get("arguments", {}), known)
+            check_known(methods[name]["algorithm"], methods[name].get("arguments", {}))
         except TypeError as error:
             raise SuiteError(f"method {name}: {error}") from error
+
+
+def check_known(algorithm: str, arguments: Mapping[str, Any]) -> None:
+    """
+    :param algorithm: Name of an algorithm
+    :param arguments: Arguments of a run with it
+    :raises TypeError: if the run does not know one of them
+    """
+    constructor = CONSTRUCTORS[algorithm]
+    known = [*inspect.signature(constructor).parameters, "n_envs", *(NOISE if algorithm == "td3" else ())]
+    check_names(constructor.__name__, arguments, known)
 
 
 def check_landscape_run(settings: dict[str, Any]) -> None:
@@ -72,8 +80,7 @@ def check_landscape_run(settings: dict[str, Any]) -> None:
     check_env(settings["env"], {"landscape_seed": 0})
     if settings["algorithm"] in SB3_ALGORITHMS:
         raise ValueError(f"algorithm={settings['algorithm']!r}: a run on a landscape needs an algorithm of ours.")
-    constructor = CONSTRUCTORS[settings["algorithm"]]
-    check_names(constructor.__name__, arguments, [*inspect.signature(constructor).parameters, "n_envs"])
+    check_known(settings["algorithm"], arguments)
     if settings["env_kwargs"]:
         raise ValueError(
             f"env_kwargs={settings['env_kwargs']!r}: a run on a landscape has none, since its seed draws the landscape."

@@ -175,10 +175,18 @@ def read_evaluations(path: Path, columns: Sequence[str], steps: int) -> pd.DataF
         table = pd.read_csv(io.StringIO(text))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {str(error).strip()}. {REPEAT}") from error
-    wrong = damage(table, columns, steps)
-    if wrong or not text.endswith("\n"):
-        raise ValueError(f"{path} is damaged: {wrong or 'its last line is cut off'}. {REPEAT}")
+    check_whole(path, damage(table, columns, steps) or ("" if text.endswith("\n") else "its last line is cut off"))
     return table
+
+
+def check_whole(path: Path, wrong: str) -> None:
+    """
+    :param path: CSV file of a finished run
+    :param wrong: What is wrong with it; nothing if it is whole
+    :raises ValueError: If something is wrong
+    """
+    if wrong:
+        raise ValueError(f"{path} is damaged: {wrong}. {REPEAT}")
 
 
 def damage(table: pd.DataFrame, columns: Sequence[str], steps: int) -> str:
@@ -258,12 +266,13 @@ def return_group(folder: Path) -> Group:
     pattern = r"(?:(?P<task>.+-v\d+)-)?(?P<method>[^-]+)-(?P<seed>\d+)"
     columns = ["timestep", "mean_return"]
     keys = {path: file_key(path, pattern) for path in sorted(folder.glob("*.csv"))}
+    runs = [read_evaluations(path, columns, 1).assign(**key) for path, key in keys.items()]
     # No file says how many steps its run has, but all runs of a task have equally many
     steps: dict[Any, int] = {}
-    for path, key in keys.items():
-        last = read_evaluations(path, columns, 1).timestep.max()
-        steps[key["task"]] = max(last, steps.get(key["task"], 0))
-    runs = [read_evaluations(path, columns, steps[key["task"]]).assign(**key) for path, key in keys.items()]
+    for table, key in zip(runs, keys.values(), strict=True):
+        steps[key["task"]] = max(table.timestep.max(), steps.get(key["task"], 0))
+    for table, (path, key) in zip(runs, keys.items(), strict=True):
+        check_whole(path, damage(table[columns], columns, steps[key["task"]]))
     empty = pd.DataFrame(columns=["task", "method", "seed", "timestep", "mean_return"])
     evaluations = pd.concat(runs, ignore_index=True) if runs else empty
     evaluations = evaluations.rename(columns={"timestep": "step", "mean_return": "score"})

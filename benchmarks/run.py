@@ -212,11 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"{options.suite}: {error}", file=sys.stderr)
         return 2
-    missing = [run for run in runs if run not in set(finished)]
+    done = set(finished)
+    missing = [run for run in runs if run not in done]
     if options.list:
-        unfinished = set(missing)
         for run in runs:
-            print("missing " if run in unfinished else "finished", run.name)
+            print("finished" if run in done else "missing ", run.name)
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are finished.", flush=True)
     if options.list or not missing:
         return 0

@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, Ve
 from stable_baselines3.common.vec_env.subproc_vec_env import _worker
 
 from sb3_savo.arguments import check_number
+from sb3_savo.common.finite import is_number
 
 # The environment variable with the default of ``timeout``
 TIMEOUT_VARIABLE = "SB3_SAVO_WORKER_TIMEOUT"
@@ -174,7 +175,7 @@ class WatchedConnection:
         is_last = False
         if self._command == "step":
             _, reward, is_last, *_ = answer
-            if np.ndim(reward) != 0 or np.asarray(reward).dtype.kind not in "fiub":
+            if not is_number(reward):
                 raise self._error(f"has returned the reward {reward!r}: it must be a number.")
             if not isinstance(is_last, (bool, np.bool_)):
                 raise self._error(f"has returned terminated or truncated={is_last!r}: both must be True or False.")

@@ -54,6 +54,12 @@ def check_finite(name: str, value: Any, moment: str | None = None, hint: str = "
         raise NonFiniteError(describe(name, array, moment, hint))
 
 
+def is_number(value: Any) -> bool:
+    """:return: Whether a value is one number, and not None, text or an array"""
+    array = np.asarray(value)
+    return array.dtype.kind in "fiub" and array.shape == ()
+
+
 def check_numbers(name: str, array: np.ndarray, n_envs: int, moment: str) -> None:
     """
     :param name: What the environments gave, for the message
@@ -65,8 +71,7 @@ def check_numbers(name: str, array: np.ndarray, n_envs: int, moment: str) -> Non
     if array.dtype.kind in "fiub" and array.shape == (n_envs,):
         return
     for i, value in enumerate(array):
-        part = np.asarray(value)
-        if part.dtype.kind not in "fiub" or part.shape != ():
+        if not is_number(value):
             raise ValueError(f"{name} is {value!r} in environment {i} at {moment}: it must be a number.")
     raise ValueError(f"{name} has the shape {array.shape} at {moment}: it must have {(n_envs,)}, one value per environment.")
 

@@ -493,6 +493,11 @@ NOISE = partial(OrnsteinUhlenbeckActionNoise, np.zeros(1), np.ones(1))
 EXTRACTOR = {"features_extractor_class": MyExtractor, "net_arch": [16]}
 CHANGES = {
     "a function": ({"learning_rate": lambda left: 1e-3 * left}, {"learning_rate": lambda left: 2e-3 * left}, "learning_rate"),
+    "another function": (
+        {"qf_learning_rate": lambda left: 1e-3 * left},
+        {"qf_learning_rate": lambda left: 2e-3 * left},
+        "qf_learning_rate",
+    ),
     "an object": (
         {"learning_rate": LinearSchedule(1e-3, 0, 1)},
         {"learning_rate": LinearSchedule(1e-3, 0, 0.5)},

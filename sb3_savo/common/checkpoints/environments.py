@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_state
 from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, recorded_class
-from sb3_savo.common.checkpoints.values import settings_of, values_of
+from sb3_savo.common.checkpoints.values import differing, settings_of, values_of
 from sb3_savo.vec_env import WorkerError
 
 # From so many steps without a reset on, a warning
@@ -186,10 +186,7 @@ def set_wrapper_state(wrapper: VecEnv, state: dict[str, Any]) -> None:
     :param state: What :func:`wrapper_state` has returned
     :raises ValueError: if it began to learn with other arguments
     """
-    own, saved = SETTINGS[wrapper], state.get("settings", {})
-    different = sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name])
-    if different:
-        told = ", ".join(f"{name}={getattr(wrapper, name)!r}" for name in different)
+    if told := differing(wrapper, SETTINGS[wrapper], state.get("settings", {})):
         raise ValueError(
             f"checkpoints: {type(wrapper).__name__} has other arguments than {told} in the checkpoint: they must be the same."
         )

@@ -25,7 +25,7 @@ from sb3_savo.common.checkpoints.callbacks import (
 from sb3_savo.common.checkpoints.environments import environment_state, set_environment_state
 from sb3_savo.common.checkpoints.logs import logger_state, set_logger_state
 from sb3_savo.common.checkpoints.store import Checkpoint
-from sb3_savo.common.checkpoints.values import encode, known_classes, noise_settings, settings_of, values_of
+from sb3_savo.common.checkpoints.values import differing, encode, known_classes, noise_settings, settings_of, values_of
 from sb3_savo.common.loading import restore
 from sb3_savo.files.codec import Decoder
 from sb3_savo.files.models import REMADE, read_model
@@ -48,6 +48,8 @@ REMADE_ATTRIBUTES = (
 ADDED_ATTRIBUTES = ("action_noise", "candidate_noise", "_action_masks", "_n_updates_at_start", "_plausible_range")
 # Arguments that may be others where a run goes on
 FREE_ARGUMENTS = ("env", "policy", "verbose", "tensorboard_log", "device", "_init_setup_model")
+# Arguments that may be functions of the progress remaining
+SCHEDULES = ("learning_rate", "qf_learning_rate")
 # Packages in which computations may round differently from version to version
 VERSIONS = ("sb3-savo", "stable-baselines3", "torch", "numpy", "gymnasium", "mujoco")
 # Replay buffers whose rows are zero until they are written
@@ -171,8 +173,10 @@ def arguments_of(model: BaseAlgorithm) -> dict[str, Any]:
     """:return: The arguments of a model's constructor as JSON, which those of another run are compared with"""
     names = [name for name in inspect.signature(type(model)).parameters if name not in (*FREE_ARGUMENTS, *ADDED_ATTRIBUTES)]
     arguments = {name: settings_of(getattr(model, name)) for name in names if hasattr(model, name)}
-    if callable(model.learning_rate):  # a function is told by its values
-        arguments["learning_rate"] = [float(model.learning_rate(left / 10)) for left in range(11)]
+    for name in SCHEDULES:
+        schedule = getattr(model, name, None)
+        if callable(schedule):  # a function is told by its values
+            arguments[name] = [float(schedule(left / 10)) for left in range(11)]
     return {**arguments, "action_noise": noise_settings(getattr(model, "action_noise", None))}
 
 
@@ -205,10 +209,7 @@ def check_continues(model: BaseAlgorithm, checkpoint: Checkpoint, start: int) ->
         raise ValueError(
             f"checkpoints={folder!r} holds a run of {about['algorithm']}, and this is a {type(model).__name__}. {anew}"
         )
-    own, saved = arguments_of(model), about["arguments"]
-    different = sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name])
-    if different:
-        told = ", ".join(f"{name}={getattr(model, name, None)!r}" for name in different)
+    if told := differing(model, arguments_of(model), about["arguments"]):
         raise ValueError(
             f"checkpoints={folder!r} holds a run with other arguments than {told}: a run that goes on must have the same. "
             f"{anew}"

@@ -86,6 +86,17 @@ def settings_of(value: Any) -> Any:
     return [described, {name: array.tolist() for name, array in arrays.items()}]
 
 
+def differing(part: Any, own: dict[str, Any], saved: dict[str, Any]) -> str:
+    """
+    :param part: A model, or a wrapper of a vectorized environment
+    :param own: Its settings by name, see :func:`settings_of`
+    :param saved: Those in a checkpoint
+    :return: The settings that differ, as the part has them, ``name=value, …``; empty if none does
+    """
+    names = sorted(name for name in own.keys() & saved.keys() if own[name] != saved[name])
+    return ", ".join(f"{name}={getattr(part, name, None)!r}" for name in names)
+
+
 def noise_settings(noise: ActionNoise | None) -> Any:
     """
     :param noise: The action noise of a model, before or while it learns
