@@ -139,6 +139,12 @@ def check_integer(name: str, value: Any, low: int, high: int | None = None) -> N
         raise ValueError(f"{name}={value!r} is too large: it must be {wanted}.")
 
 
+def is_number(value: Any) -> bool:
+    """:return: Whether a value is one number, and not None, text or an array"""
+    array = np.asarray(value)
+    return array.dtype.kind in "fiub" and array.shape == ()
+
+
 def check_number(name: str, value: Any, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
     """
     :param name: The argument

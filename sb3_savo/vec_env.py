@@ -25,8 +25,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.subproc_vec_env import _worker
 
-from sb3_savo.arguments import check_number
-from sb3_savo.common.finite import is_number
+from sb3_savo.arguments import check_number, is_number
 
 # The environment variable with the default of ``timeout``
 TIMEOUT_VARIABLE = "SB3_SAVO_WORKER_TIMEOUT"

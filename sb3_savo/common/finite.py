@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_savo.arguments import is_number
+
 # Networks compute in float32, where a larger number is infinite
 LARGEST = float(np.finfo(np.float32).max)
 # A sum of squares up to this one has no entry beyond LARGEST, whatever its precision
@@ -52,12 +54,6 @@ def check_finite(name: str, value: Any, moment: str | None = None, hint: str = "
     array = np.asarray(value)
     if not is_finite(array):
         raise NonFiniteError(describe(name, array, moment, hint))
-
-
-def is_number(value: Any) -> bool:
-    """:return: Whether a value is one number, and not None, text or an array"""
-    array = np.asarray(value)
-    return array.dtype.kind in "fiub" and array.shape == ()
 
 
 def check_numbers(name: str, array: np.ndarray, n_envs: int, moment: str) -> None:
