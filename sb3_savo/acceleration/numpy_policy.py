@@ -15,14 +15,15 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from sb3_savo.acceleration.blas_threads import on_one_thread
 from sb3_savo.acceleration.numpy_networks import NumpyConditionedMLP, NumpyMLP, constant_row, supports_numpy
 from sb3_savo.actions.candidates import perturb, pick
-from sb3_savo.actions.spaces import proposal_space
+from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
 from sb3_savo.networks.actors import Actors
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.critics import CandidateCritic
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-# From features, (batch, features_dim), to one proposal per actor, (n_actors, batch, action_dim) in [-1, 1]
-Propose = Callable[[np.ndarray], np.ndarray]
+# From features, (batch, features_dim), to one proposal per actor, (n_actors, batch, action_dim) in [-1, 1]; a chain also takes
+# noise of this shape, which its later actors see
+Propose = Callable[..., np.ndarray]
 
 
 class NumpyPolicy:
@@ -34,10 +35,19 @@ class NumpyPolicy:
     :param observation_space: Observation space
     :param action_space: The space of the proposals: the action space, or in a discrete space that of the embeddings, where the
         policy itself finds the items between :meth:`propose` and :meth:`maximize`
+    :param noise_is_inside: Whether later actors see the noisy earlier actions, as those of a chain do in a discrete space
     """
 
-    def __init__(self, propose: Propose, critic: CandidateCritic, observation_space: spaces.Box, action_space: spaces.Box):
+    def __init__(
+        self,
+        propose: Propose,
+        critic: CandidateCritic,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        noise_is_inside: bool,
+    ):
         self._propose = propose
+        self.noise_is_inside = noise_is_inside
         self.q1 = NumpyMLP(critic.q_networks)
         self.observation_shape = observation_space.shape
         self.action_shape = action_space.shape
@@ -75,9 +85,12 @@ class NumpyPolicy:
         :param obs: Features, (batch, features_dim)
         :param deterministic: Not used: these actors do not sample
         :param noise: Noise to add to the candidates, (batch, n_candidates, action_dim); None for no noise
-        :param masks: Not used: the action space is continuous
+        :param masks: Not used: the policy finds the items
         :return: Candidates, (batch, n_candidates, action_dim) in [-1, 1]
         """
+        if noise is not None and self.noise_is_inside:
+            noisy = on_one_thread(self._propose, obs.numpy(), noise.transpose(0, 1).numpy())
+            return th.from_numpy(noisy).transpose(0, 1)
         return perturb(th.from_numpy(on_one_thread(self._propose, obs.numpy())).transpose(0, 1), noise)
 
     def maximize(self, obs: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -175,7 +188,10 @@ def make_numpy_policy(policy: BasePolicy, actor: Any, critic: CandidateCritic) -
     ):
         return None
     propose = TRANSLATORS[type(actor)](actor)
-    return None if propose is None else NumpyPolicy(propose, critic, observation_space, action_space)  # type: ignore[arg-type]
+    if propose is None:
+        return None
+    noise_is_inside = isinstance(actor, ActorChain) and isinstance(policy.action_space, EmbeddedDiscrete)
+    return NumpyPolicy(propose, critic, observation_space, action_space, noise_is_inside)  # type: ignore[arg-type]
 
 
 def translate_actors(actors: Actors) -> Propose | None:
@@ -194,13 +210,19 @@ def translate_chain(chain: ActorChain) -> Propose | None:
     n_first = chain.mu.output.output_dims[0] // chain.action_dim
     nu = None if chain.nu is None else NumpyConditionedMLP(chain.nu)
 
-    def propose(features: np.ndarray) -> np.ndarray:
+    def propose(features: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
         proposals = np.empty((chain.n_actors, len(features), chain.action_dim), dtype=np.float32)
-        outputs = mu(features).reshape(len(features), n_first, chain.action_dim).swapaxes(0, 1)
-        np.tanh(outputs, out=proposals[:n_first])
+
+        def squash(outputs: np.ndarray, actors: slice) -> None:
+            np.tanh(outputs, out=proposals[actors])
+            if noise is not None:
+                proposals[actors] += noise[actors]
+                np.clip(proposals[actors], -1, 1, out=proposals[actors])
+
+        squash(mu(features).reshape(len(features), n_first, chain.action_dim).swapaxes(0, 1), slice(n_first))
         if nu is not None:
             for i, outputs in enumerate(nu.outputs(features, proposals), start=1):
-                np.tanh(outputs, out=proposals[i])
+                squash(outputs, slice(i, i + 1))
         return proposals
 
     return propose

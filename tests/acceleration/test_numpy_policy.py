@@ -168,6 +168,10 @@ def test_the_same_items(n_actors):
     twin = numpy_policy(model.policy)
     assert twin is not None
     obs = np.stack([model.observation_space.sample() for _ in range(64)])
+    noise = 0.3 * th.randn(64, n_actors, model.action_dim)
+    with th.no_grad():
+        expected = model.policy.propose(model.policy.obs_to_tensor(obs)[0], noise=noise)
+    th.testing.assert_close(twin.propose(twin.obs_to_tensor(obs)[0], noise=noise), expected, rtol=1e-4, atol=1e-4)
     masks = th.rand(64, int(model.action_space.n)) < 0.5
     for mask in (None, masks):
         with th.no_grad():
