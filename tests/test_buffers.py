@@ -35,8 +35,11 @@ class Reach(gym.Env):
     def __init__(self, action_space=BOX, observation_space=GOALS, end="truncated"):
         self.action_space, self.observation_space, self.end = action_space, observation_space, end
 
+    def achieve(self):
+        return -self.np_random.random(2).astype(np.float32)
+
     def look(self):
-        x = -self.np_random.random(2).astype(np.float32)
+        x = self.achieve()
         is_dict = isinstance(self.observation_space, spaces.Dict)
         return {"observation": x, "achieved_goal": x, "desired_goal": np.ones(2, np.float32)} if is_dict else x
 
@@ -52,6 +55,19 @@ class Reach(gym.Env):
 
     def compute_reward(self, achieved, desired, info):
         return -(np.abs(achieved - desired).sum(-1) > 0.1).astype(np.float32)
+
+
+class Numbered(Reach):
+    """What is achieved is the number of the episode, in hundredths below 0."""
+
+    n_episodes = 0
+
+    def achieve(self):
+        return np.full(2, -0.01 * self.n_episodes, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.n_episodes += 1
+        return super().reset(seed=seed, options=options)
 
 
 class Board(gym.Env):
@@ -161,10 +177,10 @@ KINDS = {
 }
 
 
-def make(kind, action_space, n_envs=2, algorithm=SAVO, end="truncated", **kwargs):
+def make(kind, action_space, n_envs=2, algorithm=SAVO, end="truncated", env_class=Reach, **kwargs):
     buffer_class, observation_space, options = KINDS[kind]
     policy = "MultiInputPolicy" if observation_space is GOALS else "MlpPolicy"
-    env = DummyVecEnv([lambda: Reach(action_space, observation_space, end)] * n_envs)
+    env = DummyVecEnv([lambda: env_class(action_space, observation_space, end)] * n_envs)
     if buffer_class is HerReplayBuffer:
         options = {"replay_buffer_class": buffer_class}
     return algorithm(policy, env, **{**SMALL, "learning_starts": 0, **options, **kwargs})
@@ -220,6 +236,27 @@ def test_the_target_bootstraps_where_a_time_limit_cuts_an_episode(kind, end):
     powers = model.gamma ** th.arange(1, 4 if kind == "n-step" else 2)
     bootstraps = th.isclose(discounted, powers, atol=1e-5).any(dim=1, keepdim=True)
     assert th.equal(bootstraps, batch.dones == 0)
+
+
+FRUGAL = {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
+
+
+@pytest.mark.filterwarnings("ignore:The last trajectory in the replay buffer will be truncated")
+@pytest.mark.parametrize("kind, kwargs", [("n-step", {}), ("her", {}), ("plain", FRUGAL)], ids=["n-step", "her", "frugal"])
+@pytest.mark.parametrize("reset_num_timesteps", [True, False])
+def test_a_reset_of_the_environments_ends_their_episodes(kind, kwargs, reset_num_timesteps):
+    """A second call of ``learn`` resets them, and so does ``set_env``. No return and no goal is of another episode."""
+    model = make(kind, BOX, env_class=Numbered, gradient_steps=0, **kwargs).learn(2 * 17)
+    model.set_env(model.get_env(), force_reset=not reset_num_timesteps)
+    model.learn(2 * 13, reset_num_timesteps=reset_num_timesteps)
+    batch = model.replay_buffer.sample(1_000)
+    if kind == "her":
+        achieved, desired = batch.observations["achieved_goal"], batch.observations["desired_goal"]
+        is_relabelled = desired < 0
+        assert len(achieved.unique()) == 3 and th.equal(desired[is_relabelled], achieved[is_relabelled])
+    else:
+        continues = batch.dones == 0
+        assert continues.any() and ((batch.observations == batch.next_observations) | ~continues).all()
 
 
 def test_a_transition_of_ours_is_stored_as_it_is():

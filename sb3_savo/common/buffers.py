@@ -345,6 +345,25 @@ INDEPENDENT_SAMPLES: frozenset[type[ReplayBuffer]] = frozenset(
 SAMPLING_METHODS = {"sample", "_get_samples", "_normalize_obs", "_normalize_reward", "to_torch"}
 
 
+def end_episodes(buffer: ReplayBuffer) -> None:
+    """
+    Note that every environment begins a new episode, so that no return and no goal of a transition comes from another episode
+    than its own.
+
+    :param buffer: A replay buffer
+    """
+    if buffer.size() == 0:
+        return
+    if isinstance(buffer, HerReplayBuffer):
+        for i in np.flatnonzero(buffer._current_ep_start != buffer.pos):
+            buffer._compute_episode_length(int(i))
+    elif buffer.optimize_memory_usage:
+        # Their next observations will be overwritten
+        buffer.dones[buffer.pos - 1] = True
+    else:
+        buffer.timeouts[buffer.pos - 1] = np.logical_or(buffer.timeouts[buffer.pos - 1], buffer.dones[buffer.pos - 1] == 0)
+
+
 def draws_independently(buffer: ReplayBuffer) -> bool:
     """
     :param buffer: A replay buffer

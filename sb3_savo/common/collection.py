@@ -23,7 +23,7 @@ from sb3_savo.actions.masks import check_mask
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.before_learning import callbacks_in, steps_to_do
-from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
+from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage, end_episodes
 from sb3_savo.common.environments import watch_shapes
 from sb3_savo.common.exploration import (
     CandidateNoise,
@@ -188,8 +188,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         total_timesteps, callback = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        if begins_episodes and self.candidate_noise is not None:
-            self.candidate_noise.reset(np.ones(self.n_envs, dtype=bool))
+        if begins_episodes:
+            end_episodes(self.replay_buffer)  # type: ignore[arg-type]
+            if self.candidate_noise is not None:
+                self.candidate_noise.reset(np.ones(self.n_envs, dtype=bool))
         # The same number of rollouts, but SB3's progress bar then ends at 100 %
         total_timesteps = self.num_timesteps + steps_to_do(self, total_timesteps - self.num_timesteps)
         self.learned_with_masks = self.has_masks
