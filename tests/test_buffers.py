@@ -259,6 +259,17 @@ def test_a_reset_of_the_environments_ends_their_episodes(kind, kwargs, reset_num
         assert continues.any() and ((batch.observations == batch.next_observations) | ~continues).all()
 
 
+def test_n_step_returns_have_the_algorithms_steps_and_discount():
+    def buffer(**kwargs):
+        return SAVO(
+            "MlpPolicy", Reach(BOX, VECTOR), replay_buffer_class=NStepReplayBuffer, gamma=0.5, **SMALL, **kwargs
+        ).replay_buffer
+
+    assert [(made.n_steps, made.gamma) for made in (buffer(), buffer(n_steps=4))] == [(1, 0.5), (4, 0.5)]
+    own = buffer(replay_buffer_kwargs={"n_steps": 5})
+    assert (own.n_steps, own.gamma) == (5, 0.5)
+
+
 def test_a_transition_of_ours_is_stored_as_it_is():
     model = make("plain", BOX, surrogate="approximate")
     wide = np.random.default_rng(0).uniform(-1, 1, (2, 8)).astype(np.float32)

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as maskable_evaluate_policy
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, IdentityEnv, SimpleMultiObsEnv
@@ -474,8 +474,9 @@ def test_masks_need_a_place_in_the_buffer():
     model.set_env(ActionEmbedding(IdentityEnv(dim=70), model.action_space.embeddings))
     with pytest.raises(ValueError, match=r"env has no action masks, but the Candidate.* of this model is for .* with:"):
         model.learn(10)
-    with pytest.raises(ValueError, match="n_steps=3: env has action masks, which are stored for the next step only"):
-        SAVO("MlpPolicy", masked_env(), n_steps=3, **QUICK)
+    for several in ({"n_steps": 3}, {"replay_buffer_class": NStepReplayBuffer, "replay_buffer_kwargs": {"n_steps": 3}}):
+        with pytest.raises(ValueError, match="n_steps=3: env has action masks, which are stored for the next step only"):
+            SAVO("MlpPolicy", masked_env(), **several, **QUICK)
 
 
 # Saving and loading

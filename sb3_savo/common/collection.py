@@ -95,17 +95,18 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             buffer_class = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
             if self.n_steps > 1:
                 buffer_class = NStepReplayBuffer
-        buffer_kwargs = self.replay_buffer_kwargs.copy()
-        if issubclass(buffer_class, NStepReplayBuffer) and self.n_steps > 1:
+        buffer_kwargs, n_steps = self.replay_buffer_kwargs.copy(), self.n_steps
+        if issubclass(buffer_class, NStepReplayBuffer):
             buffer_kwargs = {"n_steps": self.n_steps, "gamma": self.gamma, **buffer_kwargs}
+            n_steps = buffer_kwargs["n_steps"]
         elif self.n_steps > 1:
             raise ValueError(f"n_steps={self.n_steps} needs an NStepReplayBuffer: {buffer_class.__name__} is none.")
         if issubclass(buffer_class, HerReplayBuffer):
             if self.env is None:
                 raise ValueError("env=None: HerReplayBuffer computes rewards by the environment, so one must be passed.")
             buffer_kwargs["env"] = self.env
-        if self.has_masks and self.n_steps > 1:
-            raise ValueError(f"n_steps={self.n_steps}: env has action masks, which are stored for the next step only.")
+        if self.has_masks and n_steps > 1:
+            raise ValueError(f"{n_steps=}: env has action masks, which are stored for the next step only.")
         if self.stores_candidates or self.has_masks:
             buffer_class = WITH_CANDIDATES.get(buffer_class, buffer_class)
             if issubclass(buffer_class, CandidateStorage):
