@@ -91,6 +91,13 @@ def test_loading_with_another_number_of_environments(tmp_path):
     assert loaded.replay_buffer.n_envs == 3
 
 
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_loading_with_other_learning_rates(tmp_path, allow_pickle):
+    SAVO("MlpPolicy", ENV_ID, 1e-3, qf_learning_rate=2e-3, **SMALL).save(tmp_path / "model")
+    loaded = SAVO.load(tmp_path / "model", learning_rate=1e-5, qf_learning_rate=1e-6, allow_pickle=allow_pickle)
+    assert (loaded.lr_schedule(1), loaded.qf_lr_schedule(1)) == (1e-5, 1e-6)
+
+
 def test_loading_for_evaluation_with_a_tiny_buffer(tmp_path):
     """What the RL Zoo does with SB3's own off-policy algorithms."""
     SAVO("MlpPolicy", ENV_ID, **SMALL).save(tmp_path / "model")

@@ -203,6 +203,17 @@ def test_learned_and_fixed_coefficients_are_saved(tmp_path):
             assert loaded.ent_coef_optimizer.state_dict()["state"]
 
 
+def test_what_load_changes_is_used(tmp_path):
+    model, _ = make_model_and_batch(ent_coef=0.25)
+    model.save(tmp_path / "model")
+    loaded = SAVOSAC.load(tmp_path / "model", env=model.env, ent_coef=0.5, target_entropy=-5.0)
+    assert loaded.wanted_entropy == -5.0
+    loaded.learn(loaded.learning_starts + 1)
+    assert loaded.policy.ent_coef.item() == 0.5
+    with pytest.raises(ValueError, match=r"ent_coef_optimizer\.pth is missing"):
+        SAVOSAC.load(tmp_path / "model", ent_coef="auto")
+
+
 @pytest.mark.parametrize(
     "kwargs, error, message",
     [

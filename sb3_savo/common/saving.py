@@ -95,8 +95,8 @@ def load_model(
             model._setup_model()
         if not allow_pickle:
             check_known(data, {*vars(model), *(custom_objects or {})})
-        # The rest: what ``_setup_model`` itself makes, and, of files that are trusted, attributes that users have added
-        model.__dict__.update({name: value for name, value in data.items() if name not in known})
+        # Of files that are trusted, attributes that users have added; what ``_setup_model`` makes follows from the arguments
+        model.__dict__.update({name: value for name, value in data.items() if name not in vars(model)})
         restore(model, states, variables)
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{error} (path={str(path)!r})") from error

@@ -173,6 +173,8 @@ class SAVOSAC(MaximizerAlgorithm):
             self.ent_coef_optimizer = th.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
+        if self.ent_coef_optimizer is None:
+            self.policy.ent_coef.fill_(initial_ent_coef(self.ent_coef))
         for batch in self.batches(gradient_steps, batch_size):
             # Actions of the current actors at the sampled states
             actions, log_probs = self.sample_actions(batch.observations)
