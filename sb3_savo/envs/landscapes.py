@@ -389,3 +389,7 @@ def make_item_landscape(
     embeddings, centers = (2 * (points - low) / (high - low) - 1 for points in (embeddings, centers))
     reward = ItemPeaks(embeddings, centers, 4 * spread, rng)
     return LandscapeEnv(reward, EmbeddedDiscrete(embeddings), render_mode)
+
+
+# Gymnasium shows an environment in a window where its entry point tells which pictures it makes
+make_landscape.metadata = make_item_landscape.metadata = LandscapeEnv.metadata  # type: ignore[attr-defined]

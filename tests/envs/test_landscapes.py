@@ -526,6 +526,18 @@ def test_rendering(task):
     assert made(task).render() is None
 
 
+@pytest.mark.parametrize("task", ["Peaks2D", "Items"])
+def test_a_window(task, monkeypatch):
+    """As ``rl_zoo3.enjoy`` makes it."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with pytest.warns(UserWarning, match="HumanRendering"):
+        env = gym.make(f"Landscape{task}-v0", render_mode="human")
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    assert env.render_mode == "human"
+    env.close()
+
+
 def test_videos_show_the_action_taken():
     """A VecEnv resets the environment at the end of its only step, before it renders."""
     env = DummyVecEnv([lambda: made("Peaks2D", render_mode="rgb_array")])
