@@ -29,7 +29,7 @@ from sb3_savo.arguments import check_number, is_number
 
 # The environment variable with the default of ``timeout``
 TIMEOUT_VARIABLE = "SB3_SAVO_WORKER_TIMEOUT"
-# How long a worker may take to import its libraries and to make its environment
+# How long a worker with a processor of its own may take to import its libraries and to make its environment
 STARTUP_SECONDS = 120.0
 # How long ``close`` waits for the workers before it kills them
 CLOSE_SECONDS = 3.0
@@ -272,7 +272,8 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
     :param start_method: How to start the subprocesses, one of ``multiprocessing.get_all_start_methods()``; by default
         ``forkserver`` where there is one, else ``spawn``
     :param timeout: The longest time that a reset, a step or a call may take, in seconds, above 0; None for the environment
-        variable SB3_SAVO_WORKER_TIMEOUT, else 10. Making the environments may take two minutes.
+        variable SB3_SAVO_WORKER_TIMEOUT, else 10. Making the environments may take two minutes, or two minutes for each worker
+        per processor.
     :raises ValueError: if ``timeout`` is out of its range
     :raises WorkerError: if an environment cannot be made
     """
@@ -284,6 +285,8 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
         if start_method is None:
             start_method = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
         context: Any = mp.get_context(start_method)
+        # The workers start side by side, and share the processors
+        startup_timeout = max(timeout, STARTUP_SECONDS * max(1.0, len(env_fns) / (os.cpu_count() or 1)))
         self.waiting = False
         self.closed = False
         self.processes: list[Any] = []
@@ -300,7 +303,7 @@ class WatchedSubprocVecEnv(SubprocVecEnv):
                 process.start()
                 work_remote.close()
                 self.processes.append(process)
-                self.remotes.append(WatchedConnection(remote, process, index, max(timeout, STARTUP_SECONDS), stack_file))
+                self.remotes.append(WatchedConnection(remote, process, index, startup_timeout, stack_file))
             for connection in self.remotes:
                 connection.send(("get_spaces", None))
             answers = [connection.recv() for connection in self.remotes]

@@ -154,6 +154,21 @@ def test_an_environment_that_cannot_be_made(how):
         make(how, "init")
 
 
+def test_many_workers_share_the_processors_while_they_start(monkeypatch):
+    """16 environments of ``RecSimData-v0`` on two busy processors need more than the time of one worker."""
+    monkeypatch.setattr("sb3_savo.vec_env.STARTUP_SECONDS", 1.0)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+    def make_slowly():
+        time.sleep(2)
+        return Failing()
+
+    with closing(WatchedSubprocVecEnv([make_slowly] + [Failing] * 15, "fork", timeout=0.5)) as env:
+        assert env.num_envs == 16
+    with pytest.raises(WorkerError, match="worker 0 has not answered for 1 seconds"):
+        WatchedSubprocVecEnv([make_slowly], "fork", timeout=0.5)
+
+
 def test_learn_ends_with_the_workers_error():
     env = WatchedSubprocVecEnv([lambda: Failing("raise", "step")] * 2, "fork", timeout=20)
     with pytest.raises(WorkerError, match="the step is broken"):
