@@ -138,6 +138,7 @@ def label_axes(axes: np.ndarray, rows: Rows, landscape: StateLandscape, is_curve
         axes[i, leftmost].set_ylabel(y_label.replace(" (", "\n("), fontsize=8)
     for ax in axes.flat:
         ax.tick_params(labelsize=8)
+        ax.locator_params(axis="x", nbins=5)  # more numbers would touch each other
 
 
 def draw_curves(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Limits) -> None:
@@ -146,10 +147,9 @@ def draw_curves(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Lim
     for low, high in [] if landscape.valid is None else intervals(x, ~landscape.valid):
         ax.axvspan(low, high, facecolor="0.9", edgecolor="0.7", hatch="////", linewidth=0, zorder=0)
     if panel.dashed is not None:
-        # Neighbors in a ranking of items have nothing to do with each other, so no line connects them
-        style = {"linestyle": "--"} if landscape.grid is not None else {"linestyle": "", "marker": ".", "markersize": 2}
-        ax.plot(x, panel.dashed[1], color=DASHED_COLOR, linewidth=1.2, label=panel.dashed[0], **style)
-    ax.plot(x, panel.values, color=SOLID_COLOR, linewidth=1.5, label=panel.name)
+        name, values = panel.dashed
+        ax.plot(x, values, color=DASHED_COLOR, linewidth=1.2, label=name, **curve_style(landscape, "--", 2))
+    ax.plot(x, panel.values, color=SOLID_COLOR, linewidth=1.5, label=panel.name, **curve_style(landscape, "-", 2))
     for i in panel.thresholds:
         tau = landscape.proposals.thresholds[i - 1]
         ax.axhline(tau, color=THRESHOLD_COLOR, linestyle=":", linewidth=1.3)
@@ -163,6 +163,17 @@ def draw_curves(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Lim
         top = max(top, min(limits.learned[1] + margin, high + 0.5 * (high - low)))
     ax.set_ylim(bottom, top)
     ax.set_xlim(x[0], x[-1])
+
+
+def curve_style(landscape: StateLandscape, line: str, size: float) -> dict[str, Any]:
+    """
+    :param landscape: A landscape of one dimension
+    :param line: Style of a line
+    :param size: Size of a point
+    :return: Arguments for matplotlib: a line, or points of a ranking of items, since neighbors there have nothing to do with
+        each other
+    """
+    return {"linestyle": line} if landscape.grid is not None else {"linestyle": "", "marker": ".", "markersize": size}
 
 
 def label_thresholds(ax: "Axes", landscape: StateLandscape, panel: Panel, limits: Limits) -> None:
@@ -314,10 +325,10 @@ def add_legend(figure: "Figure", landscape: StateLandscape, rows: Rows) -> None:
     if landscape.places.shape[1] == 1:
         dashed = [panel.dashed[0] for panel in panels if panel.dashed is not None]
         names = list(dict.fromkeys(panel.name for panel in panels))
-        handles.append(Line2D([], [], color=SOLID_COLOR, label=" or ".join(names)))
+        handles.append(Line2D([], [], color=SOLID_COLOR, label=" or ".join(names), **curve_style(landscape, "-", 5)))
         if dashed:
             label = " or ".join(dict.fromkeys(dashed))
-            handles.append(Line2D([], [], color=DASHED_COLOR, linestyle=":" if landscape.grid is None else "--", label=label))
+            handles.append(Line2D([], [], color=DASHED_COLOR, label=label, **curve_style(landscape, "--", 5)))
         if any(panel.thresholds for panel in panels):
             handles.append(Line2D([], [], color=THRESHOLD_COLOR, linestyle=":", label="threshold $\\tau_i$"))
     elif landscape.grid is not None and any(threshold_levels(landscape, panel) for panel in panels):

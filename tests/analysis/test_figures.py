@@ -1,5 +1,7 @@
 """Pictures hold what they say: the data of their artists."""
 
+from itertools import pairwise
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -115,6 +117,23 @@ def test_items(tmp_path):
     hidden, shown = (scatter.get_offsets() for scatter in first.collections)
     assert len(hidden) == (~placed.valid).sum() and len(shown) == placed.valid.sum()
     plot_strip(ranked, "title").savefig(tmp_path / "strip.png")
+
+
+@pytest.mark.parametrize("plot", [plot_landscape, plot_strip])
+def test_items_in_a_ranking_are_points(plot):
+    """A line through the values of 10,000 items would fill the panels of min(Q, Q_2) and of the surrogates."""
+    model = untrained(env=gym.make("LandscapeItems-v0", n_items=40, n_clusters=4, action_dim=3))
+    figure = plot(landscape_of_items(model.policy, OBSERVATION), "title")
+    values = [line for ax in visible(figure) for line in ax.lines if len(line.get_xdata()) == 40]
+    assert len(values) >= 3 and {line.get_linestyle() for line in values} == {"None"}
+
+
+def test_numbers_below_a_panel_are_apart():
+    figure = plot_strip(landscape_along(untrained(1).policy, OBSERVATION, [0], 9), "title")
+    figure.draw_without_rendering()
+    for ax in visible(figure):
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert all(left.x1 + 5 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_continuous_actions_have_no_items():
