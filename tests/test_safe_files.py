@@ -373,23 +373,25 @@ def test_genuine_buffers_of_sb3_are_read(tmp_path):
     assert DictReplayBuffer in pickles.subclasses(ReplayBuffer)
 
 
-def test_a_full_disk_leaves_the_file(good, tmp_path):
+@pytest.mark.parametrize("part", ["model", "policy", "replay buffer"])
+def test_a_full_disk_leaves_the_file(part, good, tmp_path):
     """A limit on the size of files stands for the disk: the error is another, what is left is the same."""
     model = SAVO.load(good / "model.zip", device="cpu")
-    path = tmp_path / "model.zip"
-    model.save(path)
+    path = tmp_path / "file.zip"
+    save = {"model": model.save, "policy": model.policy.save, "replay buffer": model.save_replay_buffer}[part]
+    save(path)
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
         with pytest.raises(OSError, match=r"bytes are free") as caught:
-            model.save(path)
+            save(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert caught.value.filename == str(path)
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["model.zip"]
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["file.zip"]
 
 
 def test_files_have_usual_rights(good, tmp_path):

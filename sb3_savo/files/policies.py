@@ -1,5 +1,6 @@
 """The file of a policy or a network alone, as SB3's ``policy.save`` writes it."""
 
+import io
 import os
 from contextlib import nullcontext
 from typing import IO, Any, Self
@@ -21,8 +22,10 @@ def write_policy(policy: BaseModel, path: str | os.PathLike[str] | IO[bytes]) ->
     :param policy: A policy or a network
     :param path: Where to write it
     """
+    content = io.BytesIO()  # where writing fails, torch tells the positions in its file and not the reason
+    th.save({"state_dict": policy.state_dict(), "data": policy._get_constructor_parameters()}, content)
     with writing(path, "") as file:
-        th.save({"state_dict": policy.state_dict(), "data": policy._get_constructor_parameters()}, file)
+        file.write(content.getbuffer())
         seal(file)
 
 

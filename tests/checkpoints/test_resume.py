@@ -26,7 +26,7 @@ from torch import nn
 from benchmarks.resume import Case, all_cases, learn, special_cases
 from sb3_savo import SAVO, SAVOSAC, WatchedSubprocVecEnv
 from sb3_savo.algorithms import ALGORITHMS
-from sb3_savo.common.checkpoints import environments
+from sb3_savo.common.checkpoints import environments, run
 from tests.checkpoints.runs import Interrupted, count_rollouts, interrupt_and_go_on, interrupted_at
 from tests.models import SMALL
 
@@ -577,6 +577,19 @@ def test_a_network_that_is_not_saved_is_named(tmp_path):
     model.predictor = nn.Linear(2, 2)
     with pytest.warns(UserWarning, match=r"SAVO\.predictor is a Linear, which no checkpoint holds"):
         model.learn(60, checkpoints=tmp_path)
+
+
+def test_a_relative_path_when_the_working_directory_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "PERIOD", 0)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def change(*_):
+        os.chdir(tmp_path / "other")
+        return True
+
+    small().learn(50, callback=change, checkpoints="run")
+    assert (tmp_path / "run" / "step-000000000050").is_dir() and not list((tmp_path / "other").iterdir())
 
 
 def test_an_empty_path_is_no_folder():

@@ -98,6 +98,21 @@ def test_every_damage_is_found_and_named(store):
     assert store.newest().state == {"step": 2}
 
 
+def test_a_run_that_goes_on_after_damage_keeps_two_good_checkpoints(store):
+    """It writes the same blocks again, and may not take the damaged one for its own."""
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=LARGE), rng.normal(size=LARGE)
+    write(store, 1, buffer=first)
+    write(store, 2, buffer=first, other=second)
+    damaged = store.blocks.path(store.newest().about["arrays"]["other"]["blocks"][0])
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    with pytest.warns(UserWarning, match="is damaged, and the one before it is used"):
+        assert store.newest().state == {"step": 1}
+    for step in (3, 4):
+        write(store, step, buffer=first, other=second)
+        assert [store.read(folder).state["step"] for folder in store.folders()] == [step, 1 if step == 3 else 3]
+
+
 def test_none_that_can_be_read_is_an_error(store):
     write(store, 1)
     (store.folders()[0] / store_module.MANIFEST).write_text("{}")

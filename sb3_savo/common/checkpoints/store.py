@@ -72,13 +72,16 @@ class Store:
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
-        self.folder = Path(folder)
+        # The working directory may change while the run learns
+        self.folder = Path(folder).absolute()
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"checkpoints={str(folder)!r} is a file: it must be a folder, which may be missing.")
-        with full_disk_explained(self.folder.absolute()):
+        with full_disk_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.blocks = Blocks(self.folder / "blocks")
         self._lock = FileLock(self.folder / "lock")
+        # Checkpoints that newest() has passed over
+        self._damaged: list[Path] = []
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -104,11 +107,13 @@ class Store:
         :raises FileError: if all are damaged
         """
         damage = []
+        self._damaged = []
         for folder in self.folders():
             try:
                 return self.read(folder)
             except FileError as error:
                 damage.append(str(error))
+                self._damaged.append(folder)
                 if folder != self.folders()[-1]:
                     warnings.warn(f"A checkpoint is damaged, and the one before it is used: {error}", stacklevel=5)
         if damage:
@@ -165,11 +170,13 @@ class Store:
         :param state: Everything that is no array, as JSON
         :param arrays: The arrays, by name, and how many of their rows are not zero; None for all
         :param about: What the manifest tells besides
-        :raises OSError: if it cannot be written. The checkpoints that were there before are unchanged.
+        :raises OSError: if it cannot be written. The undamaged checkpoints that were there before are unchanged.
         """
         folder = self.folder / f"step-{step:012}"
         aside = self.folder / f"{folder.name}{PARTIAL}"
         shutil.rmtree(aside, ignore_errors=True)
+        if self._damaged:
+            self._prune()
         with full_disk_explained(folder):
             try:
                 aside.mkdir()
@@ -181,8 +188,6 @@ class Store:
                 text = json.dumps(manifest, indent=1)
                 write_synced(aside / MANIFEST, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
                 sync_folder(aside)
-                if folder.exists():  # a damaged one, which was passed over
-                    shutil.rmtree(folder)
                 os.rename(aside, folder)
             except BaseException:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -211,16 +216,21 @@ class Store:
         return described
 
     def _prune(self) -> None:
-        for folder in self.folders()[KEPT:]:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Delete all checkpoints but the newest undamaged ones, and the blocks that only deleted ones had."""
+        kept = [folder for folder in self.folders() if folder not in self._damaged][:KEPT]
         digests: set[str] = set()
-        for folder in self.folders():
+        for folder in kept:
             try:
                 arrays = self._read_manifest(folder / MANIFEST)["arrays"]
             except FileError:
                 continue
             digests |= {digest for described in arrays.values() for digest in described["blocks"]}
+        # Before the folders, since a kill in between must leave no damaged block that a later checkpoint takes for its own
         self.blocks.keep(digests)
+        for folder in self.folders():
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._damaged = []
 
 
 def write_synced(path: Path, content: bytes) -> None:
