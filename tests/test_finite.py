@@ -91,6 +91,7 @@ FAULTS = [
     ("reward", -np.inf, "reward is -inf in environment 1 at step 64"),
     ("reward", 1e300, "reward is inf in environment 1 at step 64"),
     ("last", np.nan, r"terminal observation of environment 1 at step 70 at position \(2,\) is nan"),
+    ("last", np.inf, r"terminal observation of environment 1 at step 70 at position \(2,\) is inf"),
 ]
 
 

@@ -24,7 +24,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.before_learning import callbacks_in, steps_to_do
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage, end_episodes
-from sb3_savo.common.environments import watch_shapes
+from sb3_savo.common.environments import watch_last_observations, watch_shapes
 from sb3_savo.common.exploration import (
     CandidateNoise,
     StepSchedule,
@@ -208,6 +208,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         self._plausible_range = PlausibleRange(self.gamma)
         moment = f"step {self.num_timesteps}"
         if self._vec_normalize_env is not None:
+            watch_last_observations(self._vec_normalize_env.venv, self._check_last_observations)
             check_finite("observation", self._last_original_obs, moment)
             check_finite("normalized observation", self._last_obs, moment)
         else:
@@ -412,6 +413,17 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             if last is not None:
                 check_finite(f"terminal observation of environment {i} at {moment}", last)
                 self._check_space(last, f"the end of an episode of environment {i}, {moment}")
+
+    def _check_last_observations(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """
+        Check the last observations of episodes before they are normalized.
+
+        :raises NonFiniteError: if one is not finite
+        """
+        for i in np.flatnonzero(dones):
+            if (last := infos[i].get("terminal_observation")) is not None:
+                moment = f"step {self.num_timesteps + self.n_envs}"
+                check_finite(f"terminal observation of environment {i} at {moment}", last)
 
     def _check_space(self, obs: Any, moment: str) -> None:
         """

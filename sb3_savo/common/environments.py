@@ -1,13 +1,17 @@
 """Is this the environment that the model needs? Its spaces, those of its copies, and those that the model was made for."""
 
+from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, check_box, describe_difference
 from sb3_savo.arguments import check_type
@@ -92,6 +96,27 @@ def save_checked(env: DummyVecEnv, env_idx: int, obs: Any) -> None:
     if difference := shape_difference(obs, env.observation_space):
         raise ValueError(f"Environment {env_idx} has returned an observation that does not fit its space: {difference}")
     DummyVecEnv._save_obs(env, env_idx, obs)
+
+
+def watch_last_observations(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> None:
+    """
+    From now on, the ends of episodes are checked in every step.
+
+    :param env: What a ``VecNormalize`` wraps, which clips an infinite last observation to a plausible one
+    :param check: Takes which episodes have ended, and the infos
+    """
+    env.step_wait = partial(step_checked, env, check)  # type: ignore[method-assign]
+
+
+def step_checked(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> VecEnvStepReturn:
+    """
+    :param env: Several environments
+    :param check: See :func:`watch_last_observations`
+    :return: What the environments return
+    """
+    obs, rewards, dones, infos = type(env).step_wait(env)
+    check(dones, infos)
+    return obs, rewards, dones, infos
 
 
 def have_equal_shapes(first: spaces.Space, second: spaces.Space) -> bool:
