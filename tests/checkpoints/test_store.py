@@ -1,5 +1,6 @@
 """The files of checkpoints: written whole or not at all, checked before they are believed, and none written twice."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -8,6 +9,7 @@ import random
 import resource
 import signal
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -196,6 +198,44 @@ def test_a_full_disk_leaves_the_one_before(n_bytes, tmp_path):
     store = Store(tmp_path)
     assert 0 < store.newest().about["num_timesteps"] <= 60
     store.close()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_behind(store, monkeypatch):
+    """On a full disk, its blocks would take the space that logs need."""
+    write_block = Blocks._write_block
+
+    def write_until_the_disk_is_full(blocks, digest, block):
+        if len(list(blocks.folder.iterdir())) < 4:
+            return write_block(blocks, digest, block)
+        (blocks.folder / f"{digest}.partial").write_bytes(block[:9])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def files():
+        return set(store.folder.rglob("*"))
+
+    rng = np.random.default_rng(0)
+    write(store, 1, buffer=rng.normal(size=LARGE))
+    before = files()
+    monkeypatch.setattr(Blocks, "_write_block", write_until_the_disk_is_full)
+    for step in (2, 3):
+        with pytest.raises(OSError, match="bytes are free"):
+            write(store, step, buffer=rng.normal(size=3 * LARGE))
+        assert files() == before
+    assert store.newest().state == {"step": 1}
+
+
+def test_a_manifest_that_cannot_be_read_now_costs_no_block(store, monkeypatch):
+    """The process may have too many open files, which is also why the next checkpoint cannot be written."""
+    write(store, 1, buffer=np.random.default_rng(0).normal(size=LARGE))
+
+    def open_file(*args, **kwargs):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(Path, "open", open_file)
+        patch.setattr(Path, "read_text", open_file)
+        write(store, 2)
+    assert store.newest().state == {"step": 1}
 
 
 def test_one_process_at_a_time(store, tmp_path):

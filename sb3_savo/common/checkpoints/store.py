@@ -191,6 +191,7 @@ class Store:
                 os.rename(aside, folder)
             except BaseException:
                 shutil.rmtree(aside, ignore_errors=True)
+                self._prune()  # on a full disk, its blocks would leave no space for logs
                 raise
         sync_folder(self.folder)
         self._prune()
@@ -216,21 +217,19 @@ class Store:
         return described
 
     def _prune(self) -> None:
-        """Delete all checkpoints but the newest undamaged ones, and the blocks that only deleted ones had."""
+        """Delete all checkpoints but the newest undamaged ones, and all blocks that these do not have."""
         kept = [folder for folder in self.folders() if folder not in self._damaged][:KEPT]
-        digests: set[str] = set()
-        for folder in kept:
-            try:
-                arrays = self._read_manifest(folder / MANIFEST)["arrays"]
-            except FileError:
-                continue
-            digests |= {digest for described in arrays.values() for digest in described["blocks"]}
+        try:
+            manifests = [self._read_manifest(folder / MANIFEST) for folder in kept]
+        except FileError:
+            return  # nobody knows which blocks it has
+        self._damaged = []
+        digests = {digest for about in manifests for described in about["arrays"].values() for digest in described["blocks"]}
         # Before the folders, since a kill in between must leave no damaged block that a later checkpoint takes for its own
         self.blocks.keep(digests)
         for folder in self.folders():
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
-        self._damaged = []
 
 
 def write_synced(path: Path, content: bytes) -> None:
