@@ -259,6 +259,17 @@ def test_a_reset_of_the_environments_ends_their_episodes(kind, kwargs, reset_num
         assert continues.any() and ((batch.observations == batch.next_observations) | ~continues).all()
 
 
+@pytest.mark.parametrize("kind", ["plain", "n-step"])
+def test_the_step_at_which_a_callback_ends_a_run_is_left_out(kind):
+    """It is the last one of an episode here: what is stored after it must not begin in that episode."""
+    model = make(kind, BOX, env_class=Numbered, gradient_steps=0)
+    model.learn(100, callback=lambda *_: model.num_timesteps < 20)
+    model.learn(20, reset_num_timesteps=False)
+    assert model.replay_buffer.size() == 9 + 10
+    batch = model.replay_buffer.sample(1_000)
+    assert th.equal(batch.observations, batch.next_observations)
+
+
 def test_n_step_returns_have_the_algorithms_steps_and_discount():
     def buffer(**kwargs):
         return SAVO(

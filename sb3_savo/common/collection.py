@@ -271,7 +271,13 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             # A checkpoint has brought others
             assert self.replay_buffer is not None
             replay_buffer, action_noise = self.replay_buffer, self.action_noise
-        return super().collect_rollouts(env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval)
+        rollout = super().collect_rollouts(
+            env, callback, train_freq, replay_buffer, action_noise, learning_starts, log_interval
+        )
+        if not rollout.continue_training:
+            # The last step is not stored, so the next call of ``learn`` resets the environments
+            self._last_obs = None
+        return rollout
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
