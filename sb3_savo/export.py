@@ -1,9 +1,9 @@
 """Export of a policy, with all that :meth:`predict` does around its networks, to ONNX and to ``torch.export``."""
 
 import copy
+import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from sb3_savo.arguments import check_flag
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.extras import needs_extra
+from sb3_savo.files.atomic import replacing
 from sb3_savo.tracing import exporting
 
 FORMATS = (".onnx", ".pt2")
@@ -74,6 +75,7 @@ def export_policy(
         ONNX file would not have a name of its own, or an ONNX file would be too large
     :raises FileNotFoundError: if the folder of the file does not exist
     :raises IsADirectoryError: if the path is a folder
+    :raises OSError: if it cannot be written; a file that was there before is then unchanged
     :raises ImportError: if the extra ``export``, which ``.onnx`` needs, is not installed
     """
     path = Path(path)
@@ -90,8 +92,8 @@ def export_policy(
         with needs_extra("export", f"path={str(path)!r}: an ONNX file"):
             import onnx  # noqa: F401
             import onnxscript  # noqa: F401
-    # A folder beside the file: renaming within one file system is atomic. It also shows now whether the place can be written.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    # From the beginning, since this shows whether the place can be written
+    with replacing(path) as file:
         if isinstance(policy.items, ApproximateNearestItems):
             warnings.warn(
                 f"{path} finds the nearest items by exact search. The approximate index of the policy, whose recall is "
@@ -99,13 +101,13 @@ def export_policy(
                 stacklevel=2,
             )
         program = record(policy, action_masks, channels_last)
-        written = Path(folder, path.name)
         with without_torchs_notices():
             if path.suffix == ".onnx":
-                write_onnx(program, input_names(policy.observation_space, action_masks), written)
+                file.write(to_onnx(program, input_names(policy.observation_space, action_masks), path))
             else:
-                th.export.save(program, written)
-        os.replace(written, path)
+                content = io.BytesIO()  # where writing fails, torch tells the positions in its file and not the reason
+                th.export.save(program, content)
+                file.write(content.getbuffer())
     return path
 
 
@@ -296,11 +298,12 @@ def own_memory(graph: th.fx.GraphModule) -> None:
             setattr(part, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
 
 
-def write_onnx(program: th.export.ExportedProgram, names: list[str], path: Path) -> None:
+def to_onnx(program: th.export.ExportedProgram, names: list[str], path: Path) -> bytes:
     """
     :param program: The program
     :param names: Names of its inputs
-    :param path: The file to write
+    :param path: The file that is written, for the error
+    :return: Its content
     :raises ValueError: if the file would be too large
     """
     n_bytes = sum(value.nbytes for value in [*program.state_dict.values(), *program.constants.values()])
@@ -311,7 +314,7 @@ def write_onnx(program: th.export.ExportedProgram, names: list[str], path: Path)
     )
     axis = onnx_program.model.graph.inputs[0].shape[0]
     onnx_program.rename_axes({axis: "batch"})
-    onnx_program.save(path, external_data=False)
+    return onnx_program.model_proto.SerializeToString()
 
 
 @contextmanager

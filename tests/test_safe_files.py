@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import resource
-import signal
 import time
 import warnings
 import zipfile
@@ -31,6 +30,7 @@ from sb3_savo.files.errors import FileError, UnsafeFileError
 from sb3_savo.files.models import load_safely
 from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize, seal_pickle
 from sb3_savo.savo import SAVOPolicy
+from tests.full_disk import files_of_at_most
 from tests.models import SMALL, BatchNormExtractor
 
 ENV_ID = "Pendulum-v1"
@@ -375,21 +375,13 @@ def test_genuine_buffers_of_sb3_are_read(tmp_path):
 
 @pytest.mark.parametrize("part", ["model", "policy", "replay buffer"])
 def test_a_full_disk_leaves_the_file(part, good, tmp_path):
-    """A limit on the size of files stands for the disk: the error is another, what is left is the same."""
     model = SAVO.load(good / "model.zip", device="cpu")
     path = tmp_path / "file.zip"
     save = {"model": model.save, "policy": model.policy.save, "replay buffer": model.save_replay_buffer}[part]
     save(path)
     before = path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"bytes are free") as caught:
-            save(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    with files_of_at_most(len(before) // 2), pytest.raises(OSError, match="bytes are free") as caught:
+        save(path)
     assert caught.value.filename == str(path)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["file.zip"]
 

@@ -1,6 +1,7 @@
 """Compilation for the processor, in separate processes; what was compiled is kept in a folder of the user's own."""
 
 import hashlib
+import io
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from sb3_savo.acceleration.compile_process import CompileProcess
 from sb3_savo.acceleration.fork import run_in_fork
 from sb3_savo.acceleration.graph import Graph, tensors_in, trace
 from sb3_savo.acceleration.package_cache import PackageCache, packages_folder
+from sb3_savo.files.atomic import write
 
 # The first folder in every package
 ARCHIVE = "sb3_savo"
@@ -129,6 +131,7 @@ def export(
     :param package_path: Where to copy the package to
     :return: The graph's key in the cache, which is a checksum of all that the package depends on; and, in the structure of
         the original result, the index of each output
+    :raises OSError: if a file cannot be written
     :raises RuntimeError: if there is no C++ compiler
     """
     check_compiler()
@@ -139,7 +142,9 @@ def export(
     ingredients = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
     key = hashlib.sha256(repr(ingredients).encode()).hexdigest()
     if not cache.fetch(key, package_path):
-        th.export.save(th.export.export(graph, tuple(inputs)), graph_path)
+        content = io.BytesIO()  # where writing fails, torch tells the positions in its file and not the reason
+        th.export.save(th.export.export(graph, tuple(inputs)), content)
+        write(graph_path, content.getvalue())
     return key, indices
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from sb3_savo import SAVO, SAVOSAC, ActionEmbedding
 from sb3_savo.acceleration import ahead_of_time, compiled_losses
 from sb3_savo.common.learning import MIN_STEPS_TO_COMPILE
+from tests.full_disk import files_of_at_most
 from tests.models import SMALL, BatchNormExtractor
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
@@ -156,6 +157,13 @@ def test_no_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     monkeypatch.setattr(ahead_of_time, "trace", lambda *args: os._exit(3))
     learns_without_compilation("the C\\+\\+ compiler .*none' was not found or does not run: install g\\+\\+")
+    assert files(tmp_path) == []
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with files_of_at_most(1000):
+        learns_without_compilation("bytes are free.*graph.pt2")
     assert files(tmp_path) == []
 
 
