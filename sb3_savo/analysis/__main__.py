@@ -170,7 +170,7 @@ def named(argument: str, function: Callable[..., Any], *values: Any) -> Any:
     """
     try:
         return function(*values)
-    except (ValueError, TypeError, KeyError, AssertionError, ImportError, gym.error.Error) as error:
+    except (ValueError, TypeError, KeyError, AssertionError, ImportError, OSError, gym.error.Error) as error:
         raise ValueError(f"{argument}: {error}") from error
 
 

@@ -48,6 +48,11 @@ def run(monkeypatch, *arguments):
     command.main()
 
 
+def without_files():
+    """As ``RecSimData-v0`` where the data set is missing"""
+    raise FileNotFoundError("ratings.csv is missing")
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -58,6 +63,7 @@ def run(monkeypatch, *arguments):
         ("landscape {folder}/a.zip --env {env} --normalize {folder}/bomb.pkl -o {out}", "--normalize .*bomb.pkl.*execute"),
         ("landscape {folder}/a.zip --algo cem --env {env} -o {out}", "--algo cem: the policy .* is that of savo"),
         ("landscape {folder}/a.zip --env Missing-v0 -o {out}", "--env: .*Missing"),
+        ("landscape {folder}/a.zip --env WithoutFiles-v0 -o {out}", "--env: ratings.csv is missing"),
         ("landscape {folder}/a.zip --env LandscapePeaks2D-v0 -o {out}", "--env LandscapePeaks2D-v0: its action_space"),
         ("landscape {folder}/a.zip --env {env} --dims 1 -o {out}", r"--dims: dims=\[1\]"),
         ("landscape {folder}/a.zip --env {env} --dims 0 --projection pca -o {out}", "--dims .* and --projection pca exclude"),
@@ -76,6 +82,7 @@ def run(monkeypatch, *arguments):
 )
 def test_wrong_arguments_are_named(monkeypatch, capsys, folder, tmp_path, arguments, message):
     monkeypatch.setattr(command, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setitem(gym.registry, "WithoutFiles-v0", gym.envs.registration.EnvSpec("WithoutFiles-v0", without_files))
     text = arguments.format(folder=folder, env=ENV, out=tmp_path / "out.png")
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, *text.split(" "))
