@@ -39,7 +39,7 @@ from sb3_savo.analysis.state_landscape import (
     landscape_of_items,
     landscape_projected,
 )
-from sb3_savo.analysis.valid_set import plot_valid_set
+from sb3_savo.analysis.valid_set import check_dims_of_set, plot_valid_set
 from sb3_savo.analysis.validity import restriction_of, validity_of
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.extras import needs_extra
@@ -226,8 +226,7 @@ def show_valid_set(args: argparse.Namespace) -> None:
     restriction = restriction_of(env)
     if restriction is None:
         raise ValueError(f"--env {args.env} is not restricted: no wrapper of it is a RestrictedAction.")
-    if args.dims is not None or restriction.low.size > 3:
-        named("--dims", check_dims, args.dims or [], restriction.low.size)
+    named("--dims", check_dims_of_set, args.dims, restriction.low.size)
     plot_valid_set(env, args.dims, f"Valid actions of {args.env}").savefig(args.output)
 
 

@@ -35,10 +35,7 @@ def plot_valid_set(env: gym.Env, dims: Sequence[int] | None, title: str) -> "Fig
     if restriction is None:
         raise ValueError(f"env: no wrapper restricts the actions of {env}: it must hold a RestrictedAction.")
     action_dim = restriction.low.size
-    if dims is None and action_dim > 3:
-        raise ValueError(f"dims=None needs an action of at most 3 dimensions, and this one has {action_dim}: name one or two.")
-    if dims is not None:
-        check_dims(dims, action_dim)
+    check_dims_of_set(dims, action_dim)
     share = f"{restriction.coverage():.0%} of the action space is valid"
     if dims is None and action_dim == 3:
         return plot_balls(env, f"{title}\n{share}")
@@ -46,6 +43,19 @@ def plot_valid_set(env: gym.Env, dims: Sequence[int] | None, title: str) -> "Fig
     if len(drawn) < action_dim:
         share += "\nslice with the other dimensions in the middle of their range"
     return plot_slice(env, drawn, f"{title}\n{share}")
+
+
+def check_dims_of_set(dims: Sequence[int] | None, action_dim: int) -> None:
+    """
+    :param dims: See :func:`plot_valid_set`
+    :param action_dim: Number of dimensions of the action
+    :raises TypeError: if a dimension is not an integer
+    :raises ValueError: if the dimensions do not fit the action
+    """
+    if dims is not None:
+        check_dims(dims, action_dim)
+    elif action_dim > 3:
+        raise ValueError(f"dims=None needs an action of at most 3 dimensions, and this one has {action_dim}: name one or two.")
 
 
 def valid_slice(env: gym.Env, dims: Sequence[int], n: int) -> tuple[np.ndarray, np.ndarray]:

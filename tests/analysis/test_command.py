@@ -77,7 +77,7 @@ def without_files():
         ("animation {folder}/a.zip --env {env} -o {out}", "--output .*must be .gif"),
         ("numbers {folder}/a.zip --env {env} -o none/a.csv", "--output .*the folder none is not there"),
         ("valid-set --env {env} -o {out}", f"--env {ENV} is not restricted"),
-        ("valid-set --env AntRestricted-v5 -o {out}", "--dims: dims="),
+        ("valid-set --env AntRestricted-v5 -o {out}", "--dims: dims=None needs an action of at most 3 dimensions"),
     ],
 )
 def test_wrong_arguments_are_named(monkeypatch, capsys, folder, tmp_path, arguments, message):
