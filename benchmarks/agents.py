@@ -37,6 +37,7 @@ from benchmarks.command_line import output_file, output_folder
 from benchmarks.random_policy import RandomPolicy
 from benchmarks.recording import write_durably
 from sb3_savo import SAVO
+from sb3_savo.envs.registration import LANDSCAPES
 
 ROOT = Path(__file__).parent.parent
 AGENTS, SCORES = ROOT / "agents", ROOT / "benchmarks" / "results" / "agents.csv"
@@ -75,10 +76,7 @@ ITEMS = (
 
 # In the order of their cost
 TASKS: dict[str, Budget] = {
-    **{
-        f"Landscape{name}-v0": LANDSCAPE
-        for name in ("Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Ackley", "Rastrigin", "Shubert", "Items")
-    },
+    **{f"Landscape{name}-v0": LANDSCAPE for name in (*LANDSCAPES, "Items")},
     "MiningExpedition-v0": Budget(100_000, 100, (*ITEMS, "gradient_steps:20")),
     "RecSim-v0": Budget(100_000, 100, (*ITEMS, "gradient_steps:16")),
     "InvertedPendulumRestricted-v4": PENDULUM,

@@ -45,7 +45,7 @@ def test_every_algorithm_has_a_page():
 def test_every_environment_has_a_page():
     pages = " ".join(path.read_text() for path in (DOCS / "environments").glob("*.md"))
     # "`…4D`, `…8D`" stands for IDs of one family
-    names = {re.sub(r"(Peaks)[48]D-v0", r"\g<1>2D-v0", env_id) for env_id in environments()}
+    names = {re.sub(r"(Peaks|Restricted)[48]D-v0", r"\g<1>2D-v0", env_id) for env_id in environments()}
     names = {re.sub(r"-v5$", "-v4", env_id) for env_id in names}
     assert [name for name in names if f"`{name}`" not in pages] == []
 

@@ -207,7 +207,8 @@ def test_the_commands_are_listed(tmp_path, option):
     assert "train, enjoy, record_video" in output and "sb3_savo.analysis" in output
 
 
-LANDSCAPES = ("Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Ackley", "Rastrigin", "Shubert", "Items")
+PEAKS = ("Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D")
+LANDSCAPES = (*PEAKS, "Ackley", "Rastrigin", "Shubert", "Restricted2D", "Restricted4D", "Items")
 # Table 3: steps, environments, and updates per transition
 MUJOCO = (3_000_000, 10, 50 / 375)
 RECSIM = (10_000_000, 16, 20 / 1_000)

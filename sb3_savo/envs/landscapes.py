@@ -103,6 +103,56 @@ class Peaks(Landscape):
         return self.places(contexts)[:, 0]
 
 
+class RestrictedHill(Landscape):
+    """
+    A hill whose top moves with the context, and of which only balls are left: any other action has value 0. The balls are the
+    same in every context, like the valid actions of a restricted task (paper, §5). A value is a share of the best one in the
+    context.
+
+    :param action_dim: Number of dimensions of the action
+    :param n_balls: Number of balls
+    :param rng: Generator of the balls' centers, and of the top's place and motion
+    """
+
+    # Standard deviation of the hill, divided by the square root of the number of dimensions
+    width = 0.5
+    centers: th.Tensor
+    place: th.Tensor
+    motion: th.Tensor
+
+    def __init__(self, action_dim: int, n_balls: int, rng: np.random.Generator):
+        super().__init__(action_dim)
+        self.radius = 0.3 * 1.8 * n_balls ** (-1 / action_dim)
+        draws = {
+            "centers": (1 - self.radius) * rng.uniform(-1, 1, (n_balls, action_dim)),
+            "place": rng.normal(0, 0.3, action_dim),
+            "motion": rng.normal(0, 1, (CONTEXT_DIM, action_dim)),
+        }
+        self.register_constants(draws)
+
+    def tops(self, contexts: th.Tensor) -> th.Tensor:
+        """
+        :param contexts: Contexts in [-1, 1], (batch, CONTEXT_DIM)
+        :return: The top of the hill, which may be outside the balls, (batch, action_dim)
+        """
+        return 0.9 * th.tanh(self.place + contexts @ self.motion)
+
+    def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        is_valid = ((actions.unsqueeze(2) - self.centers).square().sum(dim=3) < self.radius**2).any(dim=2)
+        tops = self.tops(contexts)
+        squares = (actions - tops.unsqueeze(1)).square().mean(dim=2)
+        best = (self.best(contexts) - tops).square().mean(dim=1, keepdim=True)
+        return th.exp((best - squares).clamp(max=0) / (2 * self.width**2)) * is_valid
+
+    def best(self, contexts: th.Tensor) -> th.Tensor:
+        # The point of every ball that is nearest to the top, or hardly farther: the surface is no part of the ball
+        ways = self.tops(contexts).unsqueeze(1) - self.centers
+        distances = ways.norm(dim=2, keepdim=True)
+        points = self.centers + ways * ((1 - 1e-5) * self.radius / distances).clamp(max=1)
+        nearest = (distances.squeeze(2) - self.radius).argmin(dim=1)
+        return points[th.arange(len(points)), nearest]
+
+
 class ShiftedFunction(Landscape):
     """
     A test function of global optimization whose optimum moves with the context. Test functions are minimized, so the value
@@ -230,7 +280,7 @@ class ItemPeaks(Landscape):
 
 
 TEST_FUNCTIONS: dict[str, type[ShiftedFunction]] = {"ackley": Ackley, "rastrigin": Rastrigin, "shubert": Shubert}
-LANDSCAPES = ("peaks", *TEST_FUNCTIONS)
+LANDSCAPES = ("peaks", "restricted", *TEST_FUNCTIONS)
 
 
 class LandscapeEnv(gym.Env[np.ndarray, Any]):
@@ -339,9 +389,9 @@ def make_landscape(
     """
     Make a landscape over continuous actions.
 
-    :param landscape: ``"peaks"``, ``"ackley"``, ``"rastrigin"`` or ``"shubert"``
+    :param landscape: ``"peaks"``, ``"restricted"``, ``"ackley"``, ``"rastrigin"`` or ``"shubert"``
     :param action_dim: Number of dimensions of the action, at least 1
-    :param n_peaks: Number of peaks of ``"peaks"``, at least 1
+    :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1
     :param landscape_seed: Seed of the landscape, at least 0; it draws the places and motions of the optima
     :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
@@ -353,7 +403,11 @@ def make_landscape(
     check_integer("n_peaks", n_peaks, low=1, high=MAX_SAMPLES)
     check_integer("landscape_seed", landscape_seed, low=0)
     rng = landscape_rng(landscape_seed)
-    reward = Peaks(action_dim, n_peaks, rng) if landscape == "peaks" else TEST_FUNCTIONS[landscape](action_dim, rng)
+    reward: Landscape
+    if landscape in TEST_FUNCTIONS:
+        reward = TEST_FUNCTIONS[landscape](action_dim, rng)
+    else:
+        reward = (Peaks if landscape == "peaks" else RestrictedHill)(action_dim, n_peaks, rng)
     return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32), render_mode)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 RESTRICTED_TASKS = ("Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "HalfCheetah", "Ant")
 VERSIONS = ("v4", "v5")
 N_ITEMS = {"RecSim-v0": 10_000, "RecSim100k-v0": 100_000, "RecSim500k-v0": 500_000}
-# Landscape, number of dimensions, number of peaks
+# Landscape, number of dimensions, number of peaks or balls
 LANDSCAPES = {
     "Peaks1D": ("peaks", 1, 8),
     "Peaks2D": ("peaks", 2, 25),
@@ -21,6 +21,8 @@ LANDSCAPES = {
     "Ackley": ("ackley", 2, 1),
     "Rastrigin": ("rastrigin", 2, 1),
     "Shubert": ("shubert", 2, 1),
+    "Restricted2D": ("restricted", 2, 25),
+    "Restricted4D": ("restricted", 4, 25),
 }
 
 

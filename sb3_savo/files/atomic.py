@@ -53,7 +53,8 @@ def full_disk_explained(path: Path, file: IO[bytes] | None = None) -> Iterator[N
     """
     :param path: What is written in this context
     :param file: The open file of which the size is told
-    :raises OSError: in place of the error of a full disk, one that names the file and how many bytes are missing
+    :raises OSError: in place of the error of a full disk, one that names the file, how many bytes of it were written, and
+        how many are free
     """
     try:
         yield

@@ -30,6 +30,7 @@ N_RUNS = {
     "fig24_table2_q_smoothing": (150, 150),
     "fig25_initialization": (80, 80),
     "fig26_actors_and_baselines": (440, 880),
+    "restricted_landscapes": (140, 280),
     "study": (5982, 6192),
     "study_a": (5110, 5110),
     "study_b": (140, 140),
