@@ -95,12 +95,28 @@ def raised_thresholds(thresholds: th.Tensor, known: Known) -> th.Tensor:
     Where search knows of better actions, Ψ_i is flat up to the middle between τ_i and the best of them. Otherwise an actor on
     a hill that is hardly higher than the anchors would climb this hill, and stay there.
 
-    :param thresholds: τ_i of the later actors (Eq. 7), (batch, n)
+    :param thresholds: τ_i of the later actors (Eq. 7), or other values, (batch, n)
     :param known: The known actions
-    :return: The thresholds with the memory, at least τ_i, (batch, n)
+    :return: The thresholds with the memory, at least as high, (batch, n)
     """
     best = known.q_values.amax(dim=1, keepdim=True)
     return thresholds + RAISE * (best - thresholds).relu()
+
+
+def first_objective(q_values: th.Tensor, proposals: th.Tensor, known: Known) -> th.Tensor:
+    """
+    What the first actor ascends with a memory: Q (Eq. 3), but the slope to the nearest better known action where its own
+    action is below the middle between the worst and the best action of the pool. Where actions have no effect, Q is flat, and
+    its gradient leads nowhere.
+
+    :param q_values: Q at the first actor's proposals, with its gradients, (batch, 1)
+    :param proposals: The first actor's proposals with their gradients, (batch, 1, action_dim)
+    :param known: The known actions
+    :return: The objective, (batch, 1)
+    """
+    levels = raised_thresholds(known.q_values.amin(dim=1, keepdim=True), known)
+    is_good = known.proposal_q_values[:, :1] >= levels
+    return th.where(is_good, q_values, levels + slope_to_known(proposals, levels, known))
 
 
 def slope_to_known(proposals: th.Tensor, levels: th.Tensor, known: Known) -> th.Tensor:

@@ -16,7 +16,7 @@ from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Summarizer
 from sb3_savo.networks.stacked import Init
-from sb3_savo.savo.memory import Known, make_item_pool, make_pool, raised_thresholds, slope_to_known
+from sb3_savo.savo.memory import Known, first_objective, make_item_pool, make_pool, raised_thresholds, slope_to_known
 from sb3_savo.savo.policies import (
     CHAIN_CHECKS,
     LEARNED_SURROGATES,
@@ -46,7 +46,8 @@ class SAVO(MaximizerAlgorithm):
     :param n_actors: Number of actors, at least 1; ``1`` is TD3 without target smoothing
     :param surrogate: The objective of the later actors. ``"memory"``: Ψ_i, which is flat below the anchors (Eq. 7), and where
         it is flat, the way to the nearest better action that a search at the stored transitions has found (see
-        :meth:`search`); a hill is better only if it is above the middle between the anchors and the best action found.
+        :meth:`search`); a hill is better only if it is above the middle between the anchors and the best action found. The
+        first actor goes this way too where its action is among the worst that the search has seen.
         ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9), as in the paper. ``"exact"``: Ψ_i alone (the
         paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is above the anchors, and Ψ̂_i where it is flat. None: Q, like
         the first actor.
@@ -219,8 +220,8 @@ class SAVO(MaximizerAlgorithm):
 
     def actor_loss(self, batch: Batch, known: Known | None = None) -> LossAndMetrics:
         """
-        Minus the first actor's Q (Eq. 3) and minus the later actors' surrogates (Eq. 9), averaged over states. Every actor
-        has a gradient through its own action only: the anchors are constants.
+        Minus the first actor's Q (Eq. 3; with a memory, see :func:`first_objective`) and minus the later actors' surrogates
+        (Eq. 9), averaged over states. Every actor has a gradient through its own action only: the anchors are constants.
 
         :param batch: Transitions, of which the observations are used
         :param known: With a memory, the result of :meth:`search`
@@ -233,6 +234,8 @@ class SAVO(MaximizerAlgorithm):
             objectives = self.policy.actor_objective(obs, proposals)
         else:
             q_values = self.policy.actor_objective(obs, proposals[:, :1])
+            if known is not None:
+                q_values = first_objective(q_values, proposals[:, :1], known)
             objectives = th.cat([q_values, self.surrogate_values(obs, anchors, proposals, known)], dim=1)
         loss = -objectives.mean(dim=0).sum()
         if self.saturation_penalty > 0 and self.n_actors > 1:
