@@ -27,6 +27,7 @@ REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "resul
 MAIN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
 LEARNED_METHODS = ("savo", "savo_1_actor")
 FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate")
+FROZEN = "frozen critic, 2,500 updates"
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -83,12 +84,18 @@ def common_tasks() -> pd.DataFrame:
     )
 
 
-def discrete() -> pd.DataFrame:
-    table = scores(REPORTS / "discrete" / "scores.csv")
+def returns(report: str) -> pd.DataFrame:
+    """
+    :param report: Folder of a report
+    :return: What the runs of methods with enough seeds earn
+    """
+    table = scores(REPORTS / report / "scores.csv")
+    table = table[table.seeds >= MIN_SEEDS]
     return pd.DataFrame(
         {
             "task": code(table.task),
             "method": code(table.method),
+            "seeds": table.seeds,
             "last tenth of the evaluations": table.final,
             "all evaluations": table.whole,
         }
@@ -105,17 +112,18 @@ def landscapes() -> pd.DataFrame:
 
 
 @functools.cache
-def landscape_group(name: str) -> Group:
+def landscape_group(name: str, suite: str = "study_a") -> Group:
     """
     :param name: The kind of critic, and the number of updates
-    :return: Such runs of study a
+    :param suite: Name of a suite
+    :return: Such runs of this suite
     """
-    return next(group for group in load("study_a", "small", None) if group.name == name)
+    return next(group for group in load(suite, "small", None) if group.name == name)
 
 
 def frozen_group() -> Group:
     """:return: The runs of study a with frozen critics and 2,500 updates"""
-    return landscape_group("frozen critic, 2,500 updates")
+    return landscape_group(FROZEN)
 
 
 @functools.cache
@@ -139,7 +147,7 @@ def study_best_others() -> pd.DataFrame:
 
 def study_means(group: Group, methods: Sequence[str], tasks: Sequence[str] = ()) -> pd.DataFrame:
     """
-    :param group: Runs of study a
+    :param group: Runs on landscapes
     :param methods: Methods to show
     :param tasks: Tasks to show; all if there are none
     :return: One row per method, one column per task: the mean over the landscapes that all these methods have finished, whose
@@ -270,7 +278,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "agents": agents,
     "breakthroughs": lambda: breakthroughs("breakthrough"),
     "common_tasks": common_tasks,
-    "discrete": discrete,
+    "discrete": lambda: returns("discrete"),
     "evaluations": evaluations,
     "items": items,
     "landscapes_frozen": landscapes,
@@ -280,7 +288,9 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "study_frozen": lambda: study_means(frozen_group(), FROZEN_METHODS),
     "study_learned": lambda: study_means(landscape_group("learned critic, 5,000 updates"), LEARNED_METHODS),
     "study_resolved": lambda: study_means(landscape_group("learned critic, 10,000 updates"), LEARNED_METHODS),
+    "study_restricted": lambda: study_means(landscape_group(FROZEN, "restricted_landscapes"), FROZEN_METHODS),
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
+    "study_discrete": lambda: returns("study_b"),
     "study_pendulum": lambda: breakthroughs("study_c"),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,

@@ -24,7 +24,7 @@ from benchmarks.suite import Run, list_runs
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.envs.landscapes import CONTEXT_DIM
 
-SUITE = "study_a"
+SUITES = ("study_a", "restricted_landscapes")
 # After the first updates, since the first one comes after the random actions of learning_starts
 N_WARMUP, N_UPDATES = 16, 64
 N_CONTEXTS = 16
@@ -83,7 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=output_file, default=str(Q_EVALUATIONS), help="CSV to write")
     args = parser.parse_args()
-    runs = {(run.task, run.method): run for run in reversed(list_runs(SUITE)) if run.task.endswith("-frozen")}
+    planned = [run for suite in SUITES for run in list_runs(suite)]
+    runs = {(run.task, run.method): run for run in reversed(planned) if run.task.endswith("-frozen")}
     rows = [{"task": task, "method": method, **count_evaluations(run)} for (task, method), run in sorted(runs.items())]
     table = pd.DataFrame(rows)
     write_durably(args.output, table.to_csv(index=False, float_format="%.6g"))

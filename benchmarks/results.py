@@ -216,9 +216,12 @@ def damage(table: pd.DataFrame, columns: Sequence[str], steps: int) -> str:
 def with_q_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     """
     :param evaluations: Evaluations on landscapes, with ``updates``
-    :return: The same with ``q_evaluations``, how often Q was evaluated until then; NaN where that was not counted
+    :return: The same with ``q_evaluations``, how often Q was evaluated until then; NaN where that was not counted, and without
+        this column where it was counted for no task
     """
     counts = pd.read_csv(Q_EVALUATIONS)[["task", "method", "per_update"]]
+    if not evaluations.task.isin(counts.task).any():
+        return evaluations
     merged = evaluations.merge(counts, on=["task", "method"], how="left")
     return merged.assign(q_evaluations=merged.updates * merged.per_update).drop(columns="per_update")
 

@@ -58,11 +58,12 @@ def test_savo_counted_at_the_landscape(monkeypatch):
 
 
 def test_counts_are_those_of_the_methods_that_run():
-    """The stored counts hold every task and method of the study's frozen landscapes, and are those of today's code."""
+    """The stored counts hold every task and method on frozen landscapes, and are those of today's code."""
     stored = pd.read_csv(results.Q_EVALUATIONS).set_index(["task", "method"])
-    planned = {(run.task, run.method) for run in list_runs("study_a") if run.task.endswith("-frozen")}
+    runs = [run for suite in q_evaluations.SUITES for run in list_runs(suite)]
+    planned = {(run.task, run.method) for run in runs if run.task.endswith("-frozen")}
     assert set(stored.index) == planned
-    run = next(run for run in list_runs("study_a") if (run.task, run.method) == ("Peaks2D-frozen", "savo"))
+    run = next(run for run in runs if (run.task, run.method) == ("Peaks2D-frozen", "savo"))
     assert q_evaluations.count_evaluations(run) == stored.loc["Peaks2D-frozen", "savo"].to_dict()
 
 
@@ -71,6 +72,7 @@ def test_with_q_evaluations():
     counts = results.with_q_evaluations(rows).q_evaluations
     per_update = pd.read_csv(results.Q_EVALUATIONS).set_index(["task", "method"]).per_update["Peaks2D-frozen", "ensemble"]
     assert counts[0] == 10 * per_update and th.isnan(th.tensor(counts[1]))
+    assert "q_evaluations" not in results.with_q_evaluations(rows[1:])
 
 
 def test_mean_curves_by_hand():
