@@ -1,7 +1,6 @@
 """Export of a policy, with all that :meth:`predict` does around its networks, to ONNX and to ``torch.export``."""
 
 import copy
-import io
 import logging
 import os
 import warnings
@@ -22,7 +21,7 @@ from sb3_savo.arguments import check_flag
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.common.policies import MaximizerPolicy
 from sb3_savo.extras import needs_extra
-from sb3_savo.files.atomic import replacing
+from sb3_savo.files.atomic import in_memory, replacing
 from sb3_savo.tracing import exporting
 
 FORMATS = (".onnx", ".pt2")
@@ -105,9 +104,7 @@ def export_policy(
             if path.suffix == ".onnx":
                 file.write(to_onnx(program, input_names(policy.observation_space, action_masks), path))
             else:
-                content = io.BytesIO()  # where writing fails, torch tells the positions in its file and not the reason
-                th.export.save(program, content)
-                file.write(content.getbuffer())
+                file.write(in_memory(th.export.save, program))
     return path
 
 

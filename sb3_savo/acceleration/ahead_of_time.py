@@ -1,7 +1,6 @@
 """Compilation for the processor, in separate processes; what was compiled is kept in a folder of the user's own."""
 
 import hashlib
-import io
 import os
 import shutil
 import sys
@@ -20,7 +19,7 @@ from sb3_savo.acceleration.compile_process import CompileProcess
 from sb3_savo.acceleration.fork import run_in_fork
 from sb3_savo.acceleration.graph import Graph, tensors_in, trace
 from sb3_savo.acceleration.package_cache import PackageCache, packages_folder
-from sb3_savo.files.atomic import write
+from sb3_savo.files.atomic import in_memory, write
 
 # The first folder in every package
 ARCHIVE = "sb3_savo"
@@ -142,9 +141,7 @@ def export(
     ingredients = (graph.code, constants, shapes, options, th.__version__, th.backends.cpu.get_cpu_capability())
     key = hashlib.sha256(repr(ingredients).encode()).hexdigest()
     if not cache.fetch(key, package_path):
-        content = io.BytesIO()  # where writing fails, torch tells the positions in its file and not the reason
-        th.export.save(th.export.export(graph, tuple(inputs)), content)
-        write(graph_path, content.getvalue())
+        write(graph_path, in_memory(th.export.save, th.export.export(graph, tuple(inputs))))
     return key, indices
 
 

@@ -24,7 +24,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.before_learning import callbacks_in, steps_to_do
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage, end_episodes
-from sb3_savo.common.environments import watch_last_observations, watch_shapes
+from sb3_savo.common.environments import last_observations, watch_last_observations, watch_shapes
 from sb3_savo.common.exploration import (
     CandidateNoise,
     StepSchedule,
@@ -414,11 +414,9 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         check_finite("reward", reward, moment)
         if self._plausible_range is not None:
             self._plausible_range.check_reward(reward, self.num_timesteps)
-        for i in np.flatnonzero(dones):
-            last = infos[i].get("terminal_observation")
-            if last is not None:
-                check_finite(f"terminal observation of environment {i} at {moment}", last)
-                self._check_space(last, f"the end of an episode of environment {i}, {moment}")
+        for i, last in last_observations(dones, infos):
+            check_finite(f"terminal observation of environment {i} at {moment}", last)
+            self._check_space(last, f"the end of an episode of environment {i}, {moment}")
 
     def _check_last_observations(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """
@@ -426,10 +424,8 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
 
         :raises NonFiniteError: if one is not finite
         """
-        for i in np.flatnonzero(dones):
-            if (last := infos[i].get("terminal_observation")) is not None:
-                moment = f"step {self.num_timesteps + self.n_envs}"
-                check_finite(f"terminal observation of environment {i} at {moment}", last)
+        for i, last in last_observations(dones, infos):
+            check_finite(f"terminal observation of environment {i} at step {self.num_timesteps + self.n_envs}", last)
 
     def _check_space(self, obs: Any, moment: str) -> None:
         """

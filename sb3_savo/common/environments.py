@@ -1,6 +1,6 @@
 """Is this the environment that the model needs? Its spaces, those of its copies, and those that the model was made for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -96,6 +96,17 @@ def save_checked(env: DummyVecEnv, env_idx: int, obs: Any) -> None:
     if difference := shape_difference(obs, env.observation_space):
         raise ValueError(f"Environment {env_idx} has returned an observation that does not fit its space: {difference}")
     DummyVecEnv._save_obs(env, env_idx, obs)
+
+
+def last_observations(dones: np.ndarray, infos: list[dict[str, Any]]) -> Iterator[tuple[int, Any]]:
+    """
+    :param dones: Which episodes have ended, (n_envs,)
+    :param infos: The infos of the same step
+    :return: Index and last observation of each environment whose episode has ended, where the info has this observation
+    """
+    for i in np.flatnonzero(dones):
+        if (last := infos[i].get("terminal_observation")) is not None:
+            yield int(i), last
 
 
 def watch_last_observations(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> None:

@@ -141,12 +141,19 @@ class RestrictedHill(Landscape):
         is_valid = ((actions.unsqueeze(2) - self.centers).square().sum(dim=3) < self.radius**2).any(dim=2)
         tops = self.tops(contexts)
         squares = (actions - tops.unsqueeze(1)).square().mean(dim=2)
-        best = (self.best(contexts) - tops).square().mean(dim=1, keepdim=True)
+        best = (self.nearest_valid(tops) - tops).square().mean(dim=1, keepdim=True)
         return th.exp((best - squares).clamp(max=0) / (2 * self.width**2)) * is_valid
 
     def best(self, contexts: th.Tensor) -> th.Tensor:
-        # The point of every ball that is nearest to the top, or hardly farther: the surface is no part of the ball
-        ways = self.tops(contexts).unsqueeze(1) - self.centers
+        return self.nearest_valid(self.tops(contexts))
+
+    def nearest_valid(self, tops: th.Tensor) -> th.Tensor:
+        """
+        :param tops: Points, (batch, action_dim)
+        :return: The nearest point to each in a ball, or one that is hardly farther, since the surface is no part of the ball;
+            (batch, action_dim)
+        """
+        ways = tops.unsqueeze(1) - self.centers
         distances = ways.norm(dim=2, keepdim=True)
         points = self.centers + ways * ((1 - 1e-5) * self.radius / distances).clamp(max=1)
         nearest = (distances.squeeze(2) - self.radius).argmin(dim=1)
@@ -280,7 +287,8 @@ class ItemPeaks(Landscape):
 
 
 TEST_FUNCTIONS: dict[str, type[ShiftedFunction]] = {"ackley": Ackley, "rastrigin": Rastrigin, "shubert": Shubert}
-LANDSCAPES = ("peaks", "restricted", *TEST_FUNCTIONS)
+WITH_PEAKS: dict[str, type[Peaks | RestrictedHill]] = {"peaks": Peaks, "restricted": RestrictedHill}
+LANDSCAPES = (*WITH_PEAKS, *TEST_FUNCTIONS)
 
 
 class LandscapeEnv(gym.Env[np.ndarray, Any]):
@@ -404,10 +412,10 @@ def make_landscape(
     check_integer("landscape_seed", landscape_seed, low=0)
     rng = landscape_rng(landscape_seed)
     reward: Landscape
-    if landscape in TEST_FUNCTIONS:
-        reward = TEST_FUNCTIONS[landscape](action_dim, rng)
+    if landscape in WITH_PEAKS:
+        reward = WITH_PEAKS[landscape](action_dim, n_peaks, rng)
     else:
-        reward = (Peaks if landscape == "peaks" else RestrictedHill)(action_dim, n_peaks, rng)
+        reward = TEST_FUNCTIONS[landscape](action_dim, rng)
     return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32), render_mode)
 
 

@@ -1,13 +1,14 @@
 """Files that are there whole or not at all, whenever the process is killed, the machine stops or the disk is full."""
 
 import errno
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 PARTIAL = ".partial"
 
@@ -46,6 +47,19 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
     """
     with replacing(path) as file:
         file.write(content)
+
+
+def in_memory(save: Callable[[Any, IO[bytes]], None], value: Any) -> bytes:
+    """
+    Where writing to a file fails, torch tells the positions in it and not the reason, or ends the program.
+
+    :param save: ``torch.save`` or ``torch.export.save``
+    :param value: What to save
+    :return: The content of the file
+    """
+    content = io.BytesIO()
+    save(value, content)
+    return content.getvalue()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The file of a policy or a network alone, as SB3's ``policy.save`` writes it."""
 
-import io
 import os
 from contextlib import nullcontext
 from typing import IO, Any, Self
@@ -13,6 +12,7 @@ from sb3_savo.arguments import check_device, check_flag
 from sb3_savo.files import tensors
 from sb3_savo.files.allocation import LimitedTensors, bytes_in
 from sb3_savo.files.archives import reading, seal
+from sb3_savo.files.atomic import in_memory
 from sb3_savo.files.errors import FileError, UnsafeFileError, explain
 from sb3_savo.files.paths import writing
 
@@ -22,10 +22,9 @@ def write_policy(policy: BaseModel, path: str | os.PathLike[str] | IO[bytes]) ->
     :param policy: A policy or a network
     :param path: Where to write it
     """
-    content = io.BytesIO()  # where writing fails, torch tells the positions in its file and not the reason
-    th.save({"state_dict": policy.state_dict(), "data": policy._get_constructor_parameters()}, content)
+    content = in_memory(th.save, {"state_dict": policy.state_dict(), "data": policy._get_constructor_parameters()})
     with writing(path, "") as file:
-        file.write(content.getbuffer())
+        file.write(content)
         seal(file)
 
 
