@@ -105,7 +105,7 @@ def raised_thresholds(thresholds: th.Tensor, known: Known) -> th.Tensor:
 
 def first_objective(q_values: th.Tensor, proposals: th.Tensor, known: Known) -> th.Tensor:
     """
-    What the first actor ascends with a memory: Q (Eq. 3), but the slope to the nearest better known action where its own
+    What the first actor ascends with a memory: Q (Eq. 3), but the way to the nearest better known action where its own
     action is below the middle between the worst and the best action of the pool. Where actions have no effect, Q is flat, and
     its gradient leads nowhere.
 
@@ -116,20 +116,20 @@ def first_objective(q_values: th.Tensor, proposals: th.Tensor, known: Known) -> 
     """
     levels = raised_thresholds(known.q_values.amin(dim=1, keepdim=True), known)
     is_good = known.proposal_q_values[:, :1] >= levels
-    return th.where(is_good, q_values, levels + slope_to_known(proposals, levels, known))
+    return th.where(is_good, q_values, tilted(levels, proposals, known))
 
 
-def slope_to_known(proposals: th.Tensor, levels: th.Tensor, known: Known) -> th.Tensor:
+def tilted(levels: th.Tensor, proposals: th.Tensor, known: Known) -> th.Tensor:
     """
     What an actor ascends where its surrogate is flat: a paraboloid whose top is the nearest known action b above the flat
     part, at the distance d = |a - b| of its present proposal. It is as high as the gain of Q over the flat part, so that it is
     as steep as Q itself would be on average from there to b. Of several better actions the nearest is taken, since the best
     ones of neighboring states lie on different hills, and an actor would learn their mean.
 
-    :param proposals: With their gradients, (batch, n, action_dim)
     :param levels: The heights of the flat parts, as constants, (batch, n)
+    :param proposals: With their gradients, (batch, n, action_dim)
     :param known: The known actions
-    :return: Values without a meaning of their own, whose gradients lead to the known actions; constant 0 where none is better;
+    :return: Values without a meaning of their own, whose gradients lead to the known actions; the levels where none is better;
         (batch, n)
     """
     gains = known.q_values.unsqueeze(1) - levels.unsqueeze(2)  # (batch, n, n_known)
@@ -139,4 +139,4 @@ def slope_to_known(proposals: th.Tensor, levels: th.Tensor, known: Known) -> th.
     gain = gains.gather(2, nearest).squeeze(2) * is_better.any(dim=2)
     square = squares.gather(2, nearest).squeeze(2).clamp(min=MIN_SQUARE)
     tops = known.actions.gather(1, nearest.expand(-1, -1, proposals.shape[2]))
-    return -gain * (proposals - tops).square().sum(dim=2) / square
+    return levels - gain * (proposals - tops).square().sum(dim=2) / square

@@ -16,7 +16,7 @@ from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Summarizer
 from sb3_savo.networks.stacked import Init
-from sb3_savo.savo.memory import Known, first_objective, make_item_pool, make_pool, raised_thresholds, slope_to_known
+from sb3_savo.savo.memory import Known, first_objective, make_item_pool, make_pool, raised_thresholds, tilted
 from sb3_savo.savo.policies import (
     CHAIN_CHECKS,
     LEARNED_SURROGATES,
@@ -270,7 +270,7 @@ class SAVO(MaximizerAlgorithm):
             flat = learned
         elif known is not None:
             thresholds = raised_thresholds(thresholds, known)
-            flat = thresholds + slope_to_known(proposals[:, 1:], thresholds, known)
+            flat = tilted(thresholds, proposals[:, 1:], known)
         q_values = q_values[:, 1:]
         return th.where(q_values > thresholds, q_values, flat)
 
