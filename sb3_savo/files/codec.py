@@ -11,7 +11,7 @@ import numpy as np
 import torch as th
 
 from sb3_savo.files.errors import FileError
-from sb3_savo.files.pickles import CLASSES, WITHOUT_CONSTRUCTOR, check_dtype, make_bit_generator, mentioned_class, qualified
+from sb3_savo.files.harmless import CLASSES, WITHOUT_CONSTRUCTOR, check_dtype, make_bit_generator, mentioned_class, qualified
 
 PLAIN = (bool, int, str, type(None))
 
