@@ -14,7 +14,7 @@ from benchmarks.suite import list_runs
 
 # Number of runs with the small budget and with the paper's
 N_RUNS = {
-    "common_tasks": (54, 90),
+    "common_tasks": (90, 90),
     "fig07a_fig08_baselines": (300, 600),
     "fig07b_fig22_ablations": (175, 350),
     "fig10_adroit": (60, 120),
