@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_savo import CEM, SAVO, SAVOSAC, EmbeddedDiscrete, Ensemble, MultiStart, Wolpertinger
 from sb3_savo.actions.nearest import ApproximateNearestItems
-from sb3_savo.common.policies import ActorPolicy
+from sb3_savo.common.actor_policy import ActorPolicy
 from sb3_savo.export import export_policy
 from tests.algorithms import ALGORITHMS
 from tests.full_disk import files_of_at_most

@@ -9,9 +9,9 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sb3_savo.arguments import MAX_NETWORKS, Check, check_integer
+from sb3_savo.common.actor_policy import ActorPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
-from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.actors import Actors
 
 # Of the arguments that the policy and its algorithm share

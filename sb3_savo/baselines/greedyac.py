@@ -11,10 +11,10 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 
 from sb3_savo.actions.candidates import perturb, take
 from sb3_savo.arguments import MAX_SAMPLES, Check, check_flag, check_integer, check_number
+from sb3_savo.common.actor_policy import ActorPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.buffers import Batch
 from sb3_savo.common.maximizer import LossAndMetrics, MaximizerAlgorithm
-from sb3_savo.common.policies import ActorPolicy
 from sb3_savo.networks.squashed_gaussian import GaussianActors, log_prob, sample
 
 

@@ -12,9 +12,9 @@ from stable_baselines3.common.type_aliases import GymEnv, PyTorchObs, Schedule
 from sb3_savo.actions.candidates import perturb
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.arguments import MAX_SAMPLES, Check, check_integer, check_number
+from sb3_savo.common.actor_policy import ActorPolicy
 from sb3_savo.common.arguments import MaximizerArguments, SearchRange
 from sb3_savo.common.maximizer import MaximizerAlgorithm
-from sb3_savo.common.policies import ActorPolicy
 
 # Of the arguments that the policy and its algorithm share
 WOLPERTINGER_CHECKS: dict[str, Check] = {

@@ -9,25 +9,18 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import get_action_dim, is_image_space
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    FlattenExtractor,
-    NatureCNN,
-    get_actor_critic_arch,
-)
+from stable_baselines3.common.preprocessing import get_action_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, get_actor_critic_arch
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sb3_savo.acceleration import has_numpy_twin, numpy_policy
-from sb3_savo.actions.candidates import perturb, pick
+from sb3_savo.actions.candidates import pick
 from sb3_savo.actions.nearest import Nearest, NearestItems, make_nearest_items
 from sb3_savo.actions.spaces import EmbeddedDiscrete, check_action_space, proposal_space
 from sb3_savo.arguments import (
     MAX_NETWORKS,
-    MAX_UNITS,
     Check,
     InheritedArguments,
     check_choice,
@@ -40,82 +33,12 @@ from sb3_savo.arguments import (
 )
 from sb3_savo.common.finite import BROKEN_POLICY, BROKEN_WEIGHTS, check_finite
 from sb3_savo.common.observations import ObservationCheck, check_observation_space
+from sb3_savo.common.policy_arguments import check_features_extractor, check_net_arch, check_optimizer
 from sb3_savo.common.update_lock import UpdateLock
 from sb3_savo.files.policies import SavedAlone
-from sb3_savo.networks.actors import ActorNetwork, Actors
 from sb3_savo.networks.critics import CandidateCritic
 from sb3_savo.networks.network import Network
-from sb3_savo.networks.stacked import Init
 from sb3_savo.tracing import in_policy, is_exporting
-
-
-def check_net_arch(name: str, value: Any) -> None:
-    """
-    :param name: The argument
-    :param value: Sizes of the hidden layers, or two such lists by the names ``pi`` and ``qf``
-    :raises TypeError: if it is neither a list nor a dictionary, or a size is not an integer
-    :raises ValueError: if a size is out of range, or the names are others
-    """
-    if isinstance(value, dict):
-        if value.keys() != {"pi", "qf"}:
-            raise ValueError(
-                f"{name}={value!r} has other keys than it must have: 'pi' for the actors and 'qf' for the critics."
-            )
-        for key, sizes in value.items():
-            check_type(f"{name}[{key!r}]", sizes, (list, tuple), "a list of integers")
-            check_net_arch(f"{name}[{key!r}]", list(sizes))
-        return
-    check_type(name, value, list, "a list of integers, or a dictionary of two: {'pi': […], 'qf': […]}")
-    for i, size in enumerate(value):
-        check_integer(f"{name}[{i}]", size, low=1, high=MAX_UNITS)
-
-
-def check_features_extractor(
-    extractor_class: type[BaseFeaturesExtractor], observation_space: spaces.Space, normalize_images: bool
-) -> None:
-    """
-    :param extractor_class: A features extractor
-    :param observation_space: What it is to extract features from
-    :param normalize_images: Whether images are bytes, which are divided by 255
-    :raises ValueError: if it is one of SB3's for another kind of observation
-    """
-    is_dict = isinstance(observation_space, spaces.Dict)
-    problem = None
-    if issubclass(extractor_class, CombinedExtractor) and not is_dict:
-        problem = "a Dict observation space: it must be 'MlpPolicy' here, or 'CnnPolicy' for images"
-    elif issubclass(extractor_class, (FlattenExtractor, NatureCNN)) and is_dict:
-        problem = "a single observation: it must be 'MultiInputPolicy' for a Dict observation space"
-    elif issubclass(extractor_class, NatureCNN) and not is_image_space(
-        observation_space, check_channels=False, normalized_image=not normalize_images
-    ):
-        problem = "images of bytes from 0 to 255 (or normalize_images=False): it must be 'MlpPolicy' for other observations"
-    if problem is not None:
-        raise ValueError(
-            f"policy: features_extractor_class={extractor_class.__name__} is for {problem}. The observation space is "
-            f"{observation_space}."
-        )
-
-
-def check_optimizer(optimizer_class: type[th.optim.Optimizer], optimizer_kwargs: dict[str, Any]) -> None:
-    """
-    :param optimizer_class: An optimizer
-    :param optimizer_kwargs: Its arguments besides the parameters and the learning rate
-    :raises TypeError: if it does not take them
-    :raises ValueError: if it cannot take a step with a gradient alone, or a value is out of range
-    """
-    if "lr" in optimizer_kwargs:
-        raise ValueError(f"optimizer_kwargs={optimizer_kwargs!r} holds 'lr': it must be given as learning_rate.")
-    parameter = nn.Parameter(th.zeros(2))
-    parameter.grad = th.zeros(2)
-    try:
-        optimizer_class([parameter], lr=1e-3, **optimizer_kwargs).step()  # type: ignore[call-arg]
-    except Exception as error:
-        kind = TypeError if isinstance(error, TypeError) and optimizer_kwargs else ValueError
-        raise kind(
-            f"optimizer_class={optimizer_class.__name__}, optimizer_kwargs={optimizer_kwargs!r}: it must be an optimizer that "
-            f"takes a step with a dense gradient and these arguments, such as Adam: {type(error).__name__}: {error}"
-        ) from error
-
 
 FUSED_OPTIMIZERS = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.Adagrad)
 
@@ -556,83 +479,3 @@ class MaximizerPolicy(InheritedArguments, SavedAlone, BasePolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         # The learning rate schedule is not needed for loading the policy alone
         return {**self.constructor_arguments(), "lr_schedule": self._dummy_schedule}
-
-
-class ActorPolicy(MaximizerPolicy):
-    """
-    A maximizer whose candidates come from actors, which have one target copy.
-
-    A subclass with other actors than the independent ones overrides :meth:`make_actor`.
-
-    :param observation_space: Observation space
-    :param action_space: Action space, a ``Box`` or an :class:`EmbeddedDiscrete`
-    :param lr_schedule: Learning rate schedule (could be constant)
-    :param share_features_extractor: Whether the critic uses the actors' features extractor, which then learns from the
-        actors' loss only, or one of its own
-    :param layer_norm: Whether to normalize every hidden layer of the actors
-    :param init: Initial weights: ``orthogonal``, ``xavier``, ``random`` or ``add`` (§14.7)
-    :param kwargs: The arguments of all our policies, see :class:`MaximizerPolicy`
-    :raises TypeError: if an argument has the wrong type, or a space is of the wrong kind
-    :raises ValueError: if an argument is out of its range
-    """
-
-    argument_checks: ClassVar[dict[str, Check]] = {
-        "share_features_extractor": check_flag,
-        "layer_norm": check_flag,
-        "init": partial(check_choice, choices=Init),
-    }
-    learner_names = ("actor", *MaximizerPolicy.learner_names)
-    target_names = ("actor_target", *MaximizerPolicy.target_names)
-    actor: ActorNetwork
-    actor_target: ActorNetwork
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
-        lr_schedule: Schedule,
-        *,
-        share_features_extractor: bool = False,
-        layer_norm: bool = True,
-        init: Init = "orthogonal",
-        **kwargs: Any,
-    ):
-        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
-        self.share_features_extractor = share_features_extractor
-        self.critic_kwargs["share_features_extractor"] = share_features_extractor
-        self.layer_norm = layer_norm
-        self.init = init
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        self.actor = self.make_actor()
-        if "actor_target" in self.target_names:
-            self.actor_target = self.make_actor()
-            self.actor_target.load_state_dict(self.actor.state_dict())
-            self.actor_target.set_training_mode(False)
-        self.actor.optimizer = self.make_optimizer(self.actor, lr_schedule)
-        super()._build(lr_schedule)
-
-    def make_actor(self) -> ActorNetwork:
-        """:return: A network that maps observations to candidates, (batch, n_candidates, action_dim) in [-1, 1]"""
-        return Actors(**self._actor_arguments()).to(self.device)
-
-    def _actor_arguments(self) -> dict[str, Any]:
-        arguments = self._update_features_extractor(self.actor_kwargs)
-        return {**arguments, "layer_norm": self.layer_norm, "init": self.init}
-
-    def shared_extractor(self, target: bool = False) -> BaseFeaturesExtractor | None:
-        actor = self.actor_target if target else self.actor
-        return actor.features_extractor if self.share_features_extractor else None
-
-    @has_numpy_twin
-    def propose(
-        self,
-        obs: PyTorchObs,
-        deterministic: bool = False,
-        noise: th.Tensor | None = None,
-        masks: th.Tensor | None = None,
-    ) -> th.Tensor:
-        return perturb(self.actor(obs), noise)
-
-    def propose_targets(self, obs: PyTorchObs, masks: th.Tensor | None = None) -> th.Tensor:
-        return self.actor_target(obs)

@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 
 from sb3_savo.acceleration import has_numpy_twin
 from sb3_savo.arguments import MAX_NETWORKS, MAX_UNITS, Check, check_choice, check_flag, check_integer
-from sb3_savo.common.policies import ActorPolicy
+from sb3_savo.common.actor_policy import ActorPolicy
 from sb3_savo.networks.chain import ActorChain
 from sb3_savo.networks.conditioning import Modulation, Pool, Summarizer
 from sb3_savo.savo.surrogates import Surrogates
