@@ -47,7 +47,7 @@ class SAVO(MaximizerAlgorithm):
     :param surrogate: The objective of the later actors. ``"memory"``: Ψ_i, which is flat below the anchors (Eq. 7), and where
         it is flat, the way to the nearest better action that a search at the stored transitions has found (see
         :meth:`search`); a hill is better only if it is above the middle between the anchors and the best action found. The
-        first actor goes this way too where its action is among the worst that the search has seen.
+        first actor goes this way too where its action is below the middle between the worst and the best of the pool.
         ``"approximate"``: learned surrogates Ψ̂_i (Eq. 8 and 9), as in the paper. ``"exact"``: Ψ_i alone (the
         paper's "- Approximation"). ``"hybrid"``: Ψ_i where it is above the anchors, and Ψ̂_i where it is flat. None: Q, like
         the first actor.
