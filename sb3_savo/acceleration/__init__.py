@@ -2,7 +2,7 @@
 Everything that is here for speed alone. This module is the only door: nothing outside this folder imports anything else of it.
 
 :class:`CompiledLosses`
-    The losses and their gradients, compiled ahead of time, while training goes on. An update takes 0.27 to 0.70 of the eager
+    The losses and their gradients, compiled ahead of time, while training goes on. An update takes 0.28 to 0.73 of the eager
     time. Shown by ``python -m benchmarks.speed --parts update``, and how long they take by ``--parts compilation``; switched
     off by ``compile=False``; kept equal by ``tests/acceleration/test_compiled_loss.py``.
 :func:`numpy_policy`

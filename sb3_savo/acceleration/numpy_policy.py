@@ -162,7 +162,7 @@ def numpy_policy(policy: BasePolicy) -> NumpyPolicy | None:
     made_for, hooks, result = NUMPY_POLICIES.get(policy, NO_POLICY)
     if made_for != current:
         result = make_numpy_policy(policy, actor, critic)
-        hooks = [hooks for module in policy.modules() for hooks in (module._forward_pre_hooks, module._forward_hooks)]
+        hooks = [table for module in policy.modules() for table in (module._forward_pre_hooks, module._forward_hooks)]
         NUMPY_POLICIES[policy] = current, hooks, result
     # A hook has to be called, and may change what a layer computes
     return None if any(hooks) else result

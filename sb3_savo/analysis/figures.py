@@ -25,7 +25,7 @@ MERGE_DISTANCE = 0.1
 
 def plot_landscape(landscape: StateLandscape, title: str) -> "Figure":
     """
-    Q of the first critic, min(Q, Q_2) and every surrogate, each with all proposals.
+    Q of the first critic, min(Q, Q_2) if surrogates are made of it, and every surrogate, each with all proposals.
 
     :param landscape: The landscape of one state
     :param title: Title of the picture: model, state and seeds
@@ -40,8 +40,8 @@ def plot_strip(
     landscape: StateLandscape, title: str, limits: "Limits | None" = None, figure: "Figure | None" = None
 ) -> "Figure":
     """
-    The chain of one state: min(Q, Q_2) with a_0, then each Ψ_i with its anchors and a_i, which ascends it, and at the end the
-    first critic with all proposals, of which the policy chooses one.
+    The chain of one state: the Q that surrogates are made of with a_0, then each Ψ_i with its anchors and a_i, which ascends
+    it, and at the end the first critic with all proposals, of which the policy chooses one.
 
     :param landscape: The landscape of one state
     :param title: Title of the picture: model, state and seeds

@@ -157,7 +157,7 @@ def learned_title(i: int) -> str:
 
 
 def lower_critic(landscape: StateLandscape) -> tuple[str, np.ndarray] | None:
-    """:return: min(Q, Q_2) and its name; None if there is one critic only"""
+    """:return: min(Q, Q_2) and its name; None if surrogates are made of the first critic alone"""
     values = landscape.values
     return None if values.n_critics == 1 else ("min(Q, $Q_2$)", values.surrogate_q)
 

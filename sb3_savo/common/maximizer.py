@@ -69,7 +69,8 @@ class MaximizerAlgorithm(TrainingAlgorithm):
     :param noise_per_candidate: Whether every candidate has noise of its own, as in the paper. The choice takes the one whose
         noise Q prefers, so a task that is costly until its goal is found is hardly explored. False gives all candidates of an
         environment the same noise, so several actors explore as one does.
-    :param exploration_noise_scale: Its multiplier: a number, or a line ``(initial value, final value, environment steps)``
+    :param exploration_noise_scale: Its multiplier: a number, or a line ``(initial value, final value, environment steps)``. A
+        run that is much shorter than the line explores with the initial value to its end.
     :param selection_epsilon: Probability of taking a random candidate, or in a discrete space a random item, instead of the
         best one while collecting: a number, or a line over environment steps
     :param q_smoothing: Whether actors ascend Q̂, which learns to imitate Q, instead of Q (§14.6); None for True in a discrete

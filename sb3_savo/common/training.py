@@ -41,6 +41,7 @@ class TrainingAlgorithm(LearningAlgorithm):
         self.updater.pop_metrics()
         with self.updater.gradient_steps():
             for batch in self._sample(gradient_steps, batch_size):
+                # Held while the caller computes the gradient step of this batch, up to its request for the next one
                 with self.policy.update_lock:
                     if not self.policy.training:  # another thread has predicted meanwhile
                         self.policy.set_training_mode(True)
