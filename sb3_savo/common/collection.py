@@ -89,7 +89,11 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         """Whether the environment says which items are allowed."""
         return isinstance(self.action_space, EmbeddedDiscrete) and self.env is not None and is_masking_supported(self.env)
 
-    def _make_replay_buffer(self) -> ReplayBuffer:
+    def _choose_replay_buffer(self) -> tuple[type[ReplayBuffer], dict[str, Any]]:
+        """
+        :return: The class of the replay buffer, and its keyword arguments beyond those that all replay buffers have
+        :raises ValueError: if the algorithm or the environment needs what the class or the arguments do not have
+        """
         buffer_class = self.replay_buffer_class
         if buffer_class is None:
             buffer_class = DictReplayBuffer if isinstance(self.observation_space, spaces.Dict) else ReplayBuffer
@@ -112,6 +116,10 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
             if issubclass(buffer_class, CandidateStorage):
                 needs = {"n_candidates": self.n_candidates, "store_masks": self.has_masks, "has_memory": self.has_memory}
                 buffer_kwargs = {**needs, **buffer_kwargs}
+        return buffer_class, buffer_kwargs
+
+    def _make_replay_buffer(self) -> ReplayBuffer:
+        buffer_class, buffer_kwargs = self._choose_replay_buffer()
         if self.optimize_memory_usage and self.buffer_size < 2 * self.n_envs:
             raise ValueError(
                 f"buffer_size={self.buffer_size} with optimize_memory_usage and {self.n_envs} environments: it must be at "

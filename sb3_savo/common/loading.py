@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -225,6 +226,17 @@ def check_replay_buffer(buffer: ReplayBuffer, model: OffPolicyAlgorithm, n_candi
                 stacklevel=3,
             )
         return
+    check_candidates(buffer, space, n_candidates, has_memory)
+
+
+def check_candidates(buffer: CandidateStorage, space: spaces.Space, n_candidates: int, has_memory: bool) -> None:
+    """
+    :param buffer: A replay buffer that was read
+    :param space: The action space of the model that is to learn from it
+    :param n_candidates: Number of candidates that its policy proposes
+    :param has_memory: Whether the model searches for better actions, which the buffer has to keep
+    :raises ValueError: if the buffer's candidates are of another size or number, or it has no memory and the model needs one
+    """
     # Of a buffer that does not know its space
     found = buffer.candidate_dim, buffer.n_items
     own = get_action_dim(proposal_space(space)), int(space.n) if isinstance(space, EmbeddedDiscrete) else 0

@@ -55,21 +55,7 @@ class RestrictedAction(gym.Wrapper, gym.utils.RecordConstructorArgs):
         space = cast(spaces.Box, env.action_space)
         self.low, self.width = space.low.ravel().astype(float), (space.high - space.low).ravel().astype(float)
 
-        self.centers = to_numbers("centers", centers)
-        if self.centers.ndim != 2 or len(self.centers) == 0 or self.centers.shape[1] != self.low.size:
-            raise ValueError(
-                f"centers has the shape {self.centers.shape}: it must be (n_balls, {self.low.size}), "
-                "one column per dimension of the action space."
-            )
-        given_radii = to_numbers("radii", radii)
-        if given_radii.shape not in ((), (len(self.centers),)):
-            raise ValueError(f"radii has the shape {given_radii.shape}: it must be one number or ({len(self.centers)},).")
-        self.radii = np.broadcast_to(given_radii, len(self.centers))
-        if not (np.isfinite(self.centers).all() and np.isfinite(self.radii).all() and (self.radii > 0).all()):
-            raise ValueError("centers must be finite, and radii finite and above 0.")
-        nearest_in_cube = self.centers.clip(0, 1)
-        if not (np.linalg.norm(self.centers - nearest_in_cube, axis=1) < self.radii).any():
-            raise ValueError("centers and radii: no ball reaches into the unit cube, so no action would be valid.")
+        self.centers, self.radii = check_balls(centers, radii, self.low.size)
         if self._covers_everything():
             raise ValueError(
                 f"centers and radii={radii!r}: the balls cover the whole unit cube, so every action would be valid. The radii "
@@ -144,6 +130,33 @@ class RestrictedAction(gym.Wrapper, gym.utils.RecordConstructorArgs):
         if not valid and self.invalid_reward is not None:
             reward = self.invalid_reward
         return obs, reward, terminated, truncated, {**info, "valid_action": valid}
+
+
+def check_balls(centers: Any, radii: Any, action_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    :param centers: Centers of balls in the unit cube, (n_balls, action_dim)
+    :param radii: Radii of the balls; one number, or (n_balls,)
+    :param action_dim: Number of dimensions of the action
+    :return: The centers, (n_balls, action_dim), and the radii, (n_balls,)
+    :raises TypeError: if they are no numbers
+    :raises ValueError: if they have wrong shapes or values, or no ball reaches into the unit cube
+    """
+    given_centers = to_numbers("centers", centers)
+    if given_centers.ndim != 2 or len(given_centers) == 0 or given_centers.shape[1] != action_dim:
+        raise ValueError(
+            f"centers has the shape {given_centers.shape}: it must be (n_balls, {action_dim}), "
+            "one column per dimension of the action space."
+        )
+    given_radii = to_numbers("radii", radii)
+    if given_radii.shape not in ((), (len(given_centers),)):
+        raise ValueError(f"radii has the shape {given_radii.shape}: it must be one number or ({len(given_centers)},).")
+    given_radii = np.broadcast_to(given_radii, len(given_centers))
+    if not (np.isfinite(given_centers).all() and np.isfinite(given_radii).all() and (given_radii > 0).all()):
+        raise ValueError("centers must be finite, and radii finite and above 0.")
+    nearest_in_cube = given_centers.clip(0, 1)
+    if not (np.linalg.norm(given_centers - nearest_in_cube, axis=1) < given_radii).any():
+        raise ValueError("centers and radii: no ball reaches into the unit cube, so no action would be valid.")
+    return given_centers, given_radii
 
 
 def paper_balls(action_dim: int) -> tuple[np.ndarray, float]:
