@@ -16,7 +16,7 @@ import torch as th
 # Raises an error if the value, the second argument, is wrong; the first is the argument's name
 Check = Callable[[str, Any], None]
 
-# No optimizer of torch learns at a larger one; it is a typing error then (1e4 for 1e-4)
+# No optimizer of torch learns at a larger one: it is a typing error (1e4 for 1e-4)
 MAX_LEARNING_RATE = 1.0
 # No machine has time for more networks, wider layers or more samples per state
 MAX_NETWORKS = 1_000

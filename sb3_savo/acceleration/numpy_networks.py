@@ -20,8 +20,8 @@ LAYER_NORM_EPSILON = 1e-5  # torch's default
 # From this many rows or weights on, one matrix product is faster than one product per row
 MIN_ROWS_FOR_MATMUL, MIN_MATMUL_WEIGHTS = 4, 2**14
 
-# Up to so many multiplications, OpenBLAS multiplies without copying the weights first, where it can. So a larger product of up
-# to MAX_SPLIT_ROWS rows is computed in parts; more rows are worth the copy.
+# OpenBLAS computes a product of at most MAX_SMALL_PRODUCT multiplications without a copy of the weights, where it can. So a
+# larger product of up to MAX_SPLIT_ROWS rows is computed in parts; more rows are worth the copy.
 MAX_SMALL_PRODUCT, SPLIT_ROWS, MAX_SPLIT_ROWS = 10**6, 12, 96
 
 

@@ -124,8 +124,7 @@ class NearestItems(nn.Module):
                 items = items.gather(1, order)
         if masks is not None and k > 1:
             items = th.where(best > -th.inf, items, items[:, :1])
-        # Scores of a point that is NaN are NaN for the padding too; an item is returned all the same, and the NaN is noticed
-        # by those who compute with the point
+        # Scores of a point that is NaN are NaN for the padding too. An item is returned anyway: the caller checks its points.
         return items.clamp_(max=self.n_items - 1).unflatten(0, queries.shape[:2])
 
 

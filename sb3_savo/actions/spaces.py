@@ -130,7 +130,7 @@ def proposal_space(action_space: spaces.Space) -> spaces.Box:
     return action_space
 
 
-# A Box narrower than so many steps of its data type has hardly any actions to choose from
+# A dimension with fewer different numbers of its data type has hardly any actions to choose from
 MIN_ACTIONS_PER_DIMENSION = 256
 
 

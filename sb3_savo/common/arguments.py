@@ -30,7 +30,7 @@ from sb3_savo.common.updater import Precision
 # Where ``-optimize`` of the RL Zoo searches for an argument: between two numbers, on a logarithmic scale with "log"
 SearchRange = tuple[int, int] | tuple[float, float] | tuple[float, float, Literal["log"]]
 
-# No run has so many transitions, and no machine the memory for them; it is a typing error or a lying file then
+# No run has more transitions, and no machine the memory for more: a larger number is a typing error, or of a bad file
 MAX_TRANSITIONS = 10**8
 
 

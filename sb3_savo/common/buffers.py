@@ -331,7 +331,7 @@ WITH_CANDIDATES: dict[type[ReplayBuffer], type[CandidateStorage]] = {
 }
 
 # Their samples are independent of each other, so that one large sample is as good as several small ones. HER is not among
-# them: it puts the relabelled transitions of a sample first.
+# them: it puts the relabeled transitions of a sample first.
 INDEPENDENT_SAMPLES: frozenset[type[ReplayBuffer]] = frozenset(
     (
         ReplayBuffer,

@@ -276,7 +276,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         if self._checkpointed_run is not None:
             if not self._checkpointed_run.visit(callback):
                 return RolloutReturn(0, 0, continue_training=False)
-            # A checkpoint has brought others
+            # Where the run goes on from a checkpoint, this has replaced both
             assert self.replay_buffer is not None
             replay_buffer, action_noise = self.replay_buffer, self.action_noise
         rollout = super().collect_rollouts(

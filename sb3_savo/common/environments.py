@@ -1,4 +1,4 @@
-"""Is this the environment that the model needs? Its spaces, those of its copies, and those that the model was made for."""
+"""Checks of environments: their spaces, those of all copies, whether a model fits them, and the shapes that they return."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

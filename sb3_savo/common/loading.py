@@ -71,7 +71,7 @@ def algorithm_name(cls: type) -> str:
 def check_known(data: Mapping[str, Any], known: Collection[str]) -> None:
     """
     :param data: The attributes in a zip
-    :param known: Names of those that a model has
+    :param known: Names of the attributes that a model has
     :raises ValueError: if one is unknown
     """
     for name in data:

@@ -6,8 +6,8 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 
-# An observation is far beyond its space if it is so many times the width of the space outside. A normalized observation may
-# lie outside of the environment's own bounds, but not as far as that: such a width counts as MIN_WIDTH.
+# An observation is far beyond its space if it lies outside by more than REACH times the width of the space. A normalized
+# observation may lie outside of the environment's own bounds. So a narrower space counts as MIN_WIDTH wide.
 REACH = 1_000.0
 MIN_WIDTH = 10.0
 

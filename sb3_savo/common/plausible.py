@@ -8,7 +8,7 @@ import numpy as np
 
 from sb3_savo.common.finite import NonFiniteError
 
-# A return is at most the largest reward over 1 - γ. A mean Q that is so many times larger is no estimate of returns.
+# A return is at most the largest reward over 1 - γ. A mean Q that is MARGIN times larger is no estimate of returns.
 MARGIN = 10.0
 # Below γ = 0.99 the range stays as wide, since untrained networks may begin there. From γ = 0.9999 on, episodes end before
 # their discount does.

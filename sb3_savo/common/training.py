@@ -12,7 +12,7 @@ from sb3_savo.common.learning import LearningAlgorithm
 from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
 from sb3_savo.common.policies import MaximizerPolicy
 
-# Transitions are sampled for several gradient steps at once, up to so many bytes of observations, which stay in the cache
+# Transitions are sampled for several gradient steps at once: at most this many bytes of observations, which stay in the cache
 MAX_SAMPLE_BYTES = 2**20
 
 

@@ -141,7 +141,7 @@ class Updater:
     @th.no_grad()
     def sync_targets(self, tau: float) -> None:
         """
-        Move the target networks towards the online ones (Polyak), and copy the running statistics.
+        Move the target networks toward the online ones (Polyak), and copy the running statistics.
 
         :param tau: How far, from 0 to 1
         """

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from sb3_savo.files.errors import FileError
 
-# A zip may unpack to so many bytes, or to so many times its own size. SB3 and torch do not compress at all.
+# A zip may unpack to MAX_UNPACKED bytes, or to MAX_RATIO times its own size. SB3 and torch do not compress at all.
 MAX_UNPACKED, MAX_RATIO = 2**24, 8
 # Of a zip, the list of its entries; a file of torch has one per tensor
 MAX_DIRECTORY = 2**22

@@ -230,7 +230,7 @@ def load_safely(algorithm: type[SelfAlgorithm], path: str | os.PathLike[str] | I
 def needs_pickle(data: dict[str, Any]) -> list[str]:
     """
     :param data: The attributes of a model that is saved
-    :return: The names of those that will not be loaded without ``allow_pickle``
+    :return: The names of the attributes that will not be loaded without ``allow_pickle``
     """
     refused = []
     for name, value in json.loads(data_to_json(data)).items():

@@ -218,7 +218,7 @@ def is_network_or_none(value: Any) -> bool:
 def check_extent(value: Any) -> None:
     """
     :param value: What a pickle holds
-    :raises FileError: if it is nested too deeply, or has so many values that nobody could print or copy it
+    :raises FileError: if it is nested too deeply, or has more values than anybody could print or copy
     """
     waiting, count = [(value, 0)], 0
     while waiting:

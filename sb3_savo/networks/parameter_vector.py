@@ -12,7 +12,7 @@ from typing import Any
 import torch as th
 from torch import nn
 
-# A parameter begins at a multiple of so many numbers, the size of a cache line
+# A parameter begins at a multiple of this many numbers, the size of a cache line
 ALIGNMENT = 16
 
 

@@ -30,7 +30,7 @@ ASCENT_STEP_SIZE = 0.1
 RAISE = 0.5
 # What counts as a gain, as a share of |Q|: more than the rounding of float32
 MIN_GAIN = 1e-5
-# Square of the distance below which the slope towards a known action no longer grows
+# Square of the distance below which the slope toward a known action no longer grows
 MIN_SQUARE = 1e-4
 
 

@@ -135,7 +135,7 @@ class SAVOPolicy(ChainPolicy):
     def n_surrogate_critics(self) -> int:
         """
         With a search memory, Ψ_i is made of the first critic alone. The memory finds the highest values of what it searches.
-        The target min(Q', Q_2') is cautious only towards actors that ascend one critic: actors that ascend the minimum find
+        The target min(Q', Q_2') is cautious only toward actors that ascend one critic: actors that ascend the minimum find
         the actions that both critics overrate. Q̂ imitates the minimum, so actors that ascend Q̂ are compared by it.
         """
         return 1 if self.surrogate == "memory" and self.smooth_critic is None else super().n_surrogate_critics

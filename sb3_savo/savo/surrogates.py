@@ -44,7 +44,7 @@ class Surrogates(Network):
     def forward(self, obs: PyTorchObs, anchors: th.Tensor, actions: th.Tensor) -> th.Tensor:
         """
         :param obs: Observations, (batch, ...)
-        :param anchors: a_0 … a_{n_surrogates-1}, of which Ψ̂_i sees those before i; (batch, n_surrogates, action_dim)
+        :param anchors: a_0 … a_{n_surrogates-1}, of which Ψ̂_i sees a_0 … a_{i-1}; (batch, n_surrogates, action_dim)
         :param actions: The actions to evaluate each surrogate at, (batch, n_surrogates, n_actions, action_dim)
         :return: (batch, n_surrogates, n_actions)
         """

@@ -181,7 +181,7 @@ class SAVOSAC(MaximizerAlgorithm):
             # Update α, before it is used below
             if self.ent_coef_optimizer is not None:
                 self.update_ent_coef(log_probs.detach())
-            # Update Q, Q_2 towards the soft value of the maximizer's choice at the next states
+            # Update Q, Q_2 toward the soft value of the maximizer's choice at the next states
             self.update_critics(batch)
             # Update μ and the ν_i, which all maximize the soft objective
             self.updater.step("actor", self.actor_loss, batch, actions, log_probs)
@@ -201,7 +201,7 @@ class SAVOSAC(MaximizerAlgorithm):
         return samples.tanh(), log_prob(mean, std, samples)
 
     def sync_targets(self) -> None:
-        """Move the target critics towards the online ones (Polyak)."""
+        """Move the target critics toward the online ones (Polyak)."""
         self.updater.sync_targets(self.tau)
         if self.policy.share_features_extractor:
             # The critic shares the actors' features extractor, but its target copy has an extractor of its own
@@ -210,7 +210,7 @@ class SAVOSAC(MaximizerAlgorithm):
 
     def update_ent_coef(self, log_probs: th.Tensor) -> None:
         """
-        One step of α towards the target entropy of every actor.
+        One step of α toward the target entropy of every actor.
 
         :param log_probs: Log densities of the actors' actions, without gradient, (batch, n_actors)
         """

@@ -14,7 +14,7 @@ from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, reco
 from sb3_savo.common.checkpoints.values import differing, settings_of, values_of
 from sb3_savo.vec_env import WorkerError
 
-# From so many steps without a reset on, a warning
+# An episode with more steps gives a warning
 LONG_EPISODE = 100_000
 
 # What a wrapper's constructor has made, or what lasts for one step only

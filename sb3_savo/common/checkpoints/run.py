@@ -19,7 +19,7 @@ from sb3_savo.common.checkpoints.snapshot import check_continues, log_folder, pu
 from sb3_savo.common.checkpoints.store import Store
 from sb3_savo.files.errors import FileError, explain
 
-# So many times the duration of checkpoints passes between them, so those after the first take less than 0.7 % of the time.
+# PERIOD times the duration of a checkpoint passes before the next, so all after the first take less than 0.7 % of the time.
 # That leaves room for what environments note for them, see benchmarks.checkpoint_cost.
 PERIOD = 150
 # What a shell reports of a process that SIGTERM has ended
