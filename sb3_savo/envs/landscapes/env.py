@@ -127,7 +127,7 @@ def make_landscape(
 
     :param landscape: ``"peaks"``, ``"restricted"``, ``"ackley"``, ``"rastrigin"`` or ``"shubert"``
     :param action_dim: Number of dimensions of the action, at least 1
-    :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1
+    :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1; without effect on the others
     :param landscape_seed: Seed of the landscape, at least 0; it draws the places and motions of the optima
     :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
