@@ -12,17 +12,16 @@ from typing import Any
 RESTRICTED_TASKS = ("Hopper", "Walker2d", "InvertedPendulum", "InvertedDoublePendulum", "HalfCheetah", "Ant")
 VERSIONS = ("v4", "v5")
 N_ITEMS = {"RecSim-v0": 10_000, "RecSim100k-v0": 100_000, "RecSim500k-v0": 500_000}
-# Landscape, number of dimensions, number of peaks or balls
-LANDSCAPES = {
-    "Peaks1D": ("peaks", 1, 8),
-    "Peaks2D": ("peaks", 2, 25),
-    "Peaks4D": ("peaks", 4, 25),
-    "Peaks8D": ("peaks", 8, 25),
-    "Ackley": ("ackley", 2, 1),
-    "Rastrigin": ("rastrigin", 2, 1),
-    "Shubert": ("shubert", 2, 1),
-    "Restricted2D": ("restricted", 2, 25),
-    "Restricted4D": ("restricted", 4, 25),
+LANDSCAPES: dict[str, dict[str, Any]] = {
+    "Peaks1D": {"landscape": "peaks", "action_dim": 1, "n_peaks": 8},
+    "Peaks2D": {"landscape": "peaks", "action_dim": 2},
+    "Peaks4D": {"landscape": "peaks", "action_dim": 4},
+    "Peaks8D": {"landscape": "peaks", "action_dim": 8},
+    "Ackley": {"landscape": "ackley", "action_dim": 2},
+    "Rastrigin": {"landscape": "rastrigin", "action_dim": 2},
+    "Shubert": {"landscape": "shubert", "action_dim": 2},
+    "Restricted2D": {"landscape": "restricted", "action_dim": 2},
+    "Restricted4D": {"landscape": "restricted", "action_dim": 4},
 }
 
 
@@ -40,11 +39,8 @@ def environments() -> dict[str, dict[str, Any]]:
     for env_id, n_items in N_ITEMS.items():
         found[env_id] = {"entry_point": "sb3_savo.envs.recsim:RecSim", "kwargs": {"n_items": n_items}, "max_episode_steps": 20}
     found["RecSimData-v0"] = {"entry_point": "sb3_savo.envs.movielens:RecSimData", "max_episode_steps": 80}
-    for name, (landscape, action_dim, n_peaks) in LANDSCAPES.items():
-        found[f"Landscape{name}-v0"] = {
-            "entry_point": "sb3_savo.envs.landscapes:make_landscape",
-            "kwargs": {"landscape": landscape, "action_dim": action_dim, "n_peaks": n_peaks},
-        }
+    for name, kwargs in LANDSCAPES.items():
+        found[f"Landscape{name}-v0"] = {"entry_point": "sb3_savo.envs.landscapes:make_landscape", "kwargs": kwargs}
     found["LandscapeItems-v0"] = {"entry_point": "sb3_savo.envs.landscapes:make_item_landscape"}
     return found
 

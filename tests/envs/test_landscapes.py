@@ -582,6 +582,8 @@ def test_videos_show_the_action_taken():
         ({"action_dim": True}, TypeError, "action_dim=True is a bool"),
         ({"n_peaks": 0}, ValueError, "n_peaks=0 is too small: it must be an integer of at least 1"),
         ({"n_peaks": "9"}, TypeError, "n_peaks='9' is a str"),
+        ({"landscape": "ackley", "n_peaks": 40}, ValueError, "n_peaks=40: landscape='ackley' has its own number of optima"),
+        ({"landscape": "shubert", "n_peaks": 1}, ValueError, "It is for 'peaks' and 'restricted'"),
         ({"landscape_seed": -1}, ValueError, "landscape_seed=-1 is too small: it must be an integer of at least 0"),
         ({"landscape_seed": None}, TypeError, "landscape_seed=None is a NoneType"),
     ],

@@ -15,6 +15,8 @@ from sb3_savo.envs.pictures import HEATMAP_CELLS, draw_heatmap
 
 # Distinguishes the draws of a landscape from those of spaces and environments with the same seed
 LANDSCAPE_STREAM = 1
+# Number of peaks or balls, unless a number is given
+N_PEAKS = 25
 
 BEST_COLOR, TAKEN_COLOR = (255, 255, 255), (220, 50, 40)  # of the best action and of the action that was taken
 
@@ -118,7 +120,7 @@ def landscape_rng(landscape_seed: int) -> np.random.Generator:
 def make_landscape(
     landscape: str = "peaks",
     action_dim: int = 2,
-    n_peaks: int = 25,
+    n_peaks: int | None = None,
     landscape_seed: int = 0,
     render_mode: str | None = None,
 ) -> LandscapeEnv:
@@ -127,21 +129,29 @@ def make_landscape(
 
     :param landscape: ``"peaks"``, ``"restricted"``, ``"ackley"``, ``"rastrigin"`` or ``"shubert"``
     :param action_dim: Number of dimensions of the action, at least 1
-    :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1; without effect on the others
+    :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1, 25 by default. The other
+        landscapes have their own number of optima: there it must be None.
     :param landscape_seed: Seed of the landscape, at least 0; it draws the places and motions of the optima
     :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
     :raises TypeError: if a number is not an integer
-    :raises ValueError: if a number is too small, or the landscape or the render mode is unknown
+    :raises ValueError: if a number is too small, or the landscape or the render mode is unknown, or ``n_peaks`` is given for a
+        landscape that has its own
     """
     check_choice("landscape", landscape, LANDSCAPES)
     check_integer("action_dim", action_dim, low=1, high=MAX_UNITS)
-    check_integer("n_peaks", n_peaks, low=1, high=MAX_SAMPLES)
     check_integer("landscape_seed", landscape_seed, low=0)
+    if n_peaks is not None:
+        check_integer("n_peaks", n_peaks, low=1, high=MAX_SAMPLES)
+        if landscape not in WITH_PEAKS:
+            raise ValueError(
+                f"n_peaks={n_peaks}: landscape={landscape!r} has its own number of optima, so n_peaks must be None. It is for "
+                f"{' and '.join(map(repr, WITH_PEAKS))}."
+            )
     rng = landscape_rng(landscape_seed)
     reward: Landscape
     if landscape in WITH_PEAKS:
-        reward = WITH_PEAKS[landscape](action_dim, n_peaks, rng)
+        reward = WITH_PEAKS[landscape](action_dim, N_PEAKS if n_peaks is None else n_peaks, rng)
     else:
         reward = TEST_FUNCTIONS[landscape](action_dim, rng)
     return LandscapeEnv(reward, spaces.Box(-1.0, 1.0, (action_dim,), np.float32), render_mode)
