@@ -27,6 +27,7 @@ REPORTS, RESULTS = ROOT / "benchmarks" / "reports", ROOT / "benchmarks" / "resul
 MAIN_METHODS = ("savo", "savo_1_actor", "ensemble", "greedyac", "wolpertinger_0.1", "cem")
 LEARNED_METHODS = ("savo", "savo_1_actor")
 FROZEN_METHODS = (*MAIN_METHODS, "savo_approximate")
+NUMBERS_OF_ACTORS = ("savo_1_actor", "savo", "savo_10_actors")
 FROZEN = "frozen critic, 2,500 updates"
 TABLE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -47,13 +48,16 @@ def code(names: pd.Series) -> list[str]:
     return [f"`{name}`" for name in names]
 
 
-def breakthroughs(report: str) -> pd.DataFrame:
+def breakthroughs(report: str, task: str) -> pd.DataFrame:
     """
     :param report: Folder of a report
+    :param task: A task
     :return: When the runs of methods with enough seeds break through, and what they earn
     """
     found = pd.read_csv(REPORTS / report / "breakthroughs.csv")
-    table = found[found.seeds >= MIN_SEEDS].merge(scores(REPORTS / report / "scores.csv"), on=["task", "method", "seeds"])
+    table = found[(found.task == task) & (found.seeds >= MIN_SEEDS)].merge(
+        scores(REPORTS / report / "scores.csv"), on=["task", "method", "seeds"]
+    )
     return pd.DataFrame(
         {
             "method": code(table.method),
@@ -276,7 +280,7 @@ def evaluations() -> pd.DataFrame:
 
 TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "agents": agents,
-    "breakthroughs": lambda: breakthroughs("breakthrough"),
+    "breakthroughs": lambda: breakthroughs("breakthrough", "InvertedPendulumRestricted-v4"),
     "common_tasks": common_tasks,
     "discrete": lambda: returns("discrete"),
     "evaluations": evaluations,
@@ -284,6 +288,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "landscapes_frozen": landscapes,
     "oracles": oracles,
     "speed_parts": speed_parts,
+    "study_actors": lambda: study_means(landscape_group(FROZEN, "fig11_actors"), NUMBERS_OF_ACTORS),
     "study_best_others": study_best_others,
     "study_frozen": lambda: study_means(frozen_group(), FROZEN_METHODS),
     "study_learned": lambda: study_means(landscape_group("learned critic, 5,000 updates"), LEARNED_METHODS),
@@ -291,7 +296,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "study_restricted": lambda: study_means(landscape_group(FROZEN, "restricted_landscapes"), FROZEN_METHODS),
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
     "study_discrete": lambda: returns("study_b"),
-    "study_pendulum": lambda: breakthroughs("study_c"),
+    "study_pendulum": lambda: breakthroughs("study_c", "InvertedPendulumRestricted-v4"),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,
 }
