@@ -1,5 +1,6 @@
 """Saving and loading: the model, the policy alone, the replay buffer; another number of environments; a fresh process."""
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from sb3_savo.common.buffers import (
     CandidateReplayBuffer,
 )
 from sb3_savo.savo import SAVOPolicy
+from tests.algorithms import ALGORITHMS
 from tests.models import SMALL
 
 ENV_ID = "Pendulum-v1"
@@ -118,6 +120,18 @@ def test_parameters_can_be_moved(tmp_path):
     assert isinstance(loaded.replay_buffer, CandidateReplayBuffer)
     with pytest.raises(RuntimeError, match="surrogates"):
         SAVO("MlpPolicy", ENV_ID, surrogate=None, **SMALL).set_parameters(first.get_parameters())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_copy_learns_on_and_leaves_the_model_alone(algorithm, copied):
+    model = algorithm("MlpPolicy", ENV_ID, **SMALL).learn(60)
+    before = states(model)
+    copy_of_model = copied(model).learn(20, reset_num_timesteps=False)
+    assert copy_of_model.num_timesteps == 80
+    after = states(copy_of_model)
+    assert not any(th.equal(after[name], before[name]) for name in before if name.startswith("critic.") and "weight" in name)
+    assert all(th.equal(value, before[name]) for name, value in states(model).items())
 
 
 @pytest.mark.parametrize("options", OPTIONS[:6], ids=str)

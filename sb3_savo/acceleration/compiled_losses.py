@@ -18,7 +18,8 @@ EAGER_STEPS = 50
 class CompiledLosses:
     """
     A policy's compiled losses, in one call of ``learn``. The first gradient steps are computed without them. Meanwhile they
-    are compiled side by side, and then they take over together. A loss that is first needed later is waited for at once.
+    are compiled side by side, and then they take over together. A loss that is first needed later is waited for at once. A
+    copy compiles anew.
 
     :param policy: The policy, on its device
     :param vectors: The vectors that hold the policy's parameters
@@ -83,3 +84,6 @@ class CompiledLosses:
         if self._compiler is not None:
             self._compiler.close()
             self._compiler = None
+
+    def __reduce__(self) -> tuple[type["CompiledLosses"], tuple[Any, ...]]:
+        return CompiledLosses, (self.policy, self.vectors, self.max_norm, self.verbose)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import MethodType
 from typing import Any
 
 import gymnasium as gym
@@ -83,7 +82,7 @@ def watch_shapes(env: VecEnv) -> None:
     """
     copies = env.unwrapped
     if type(copies) is DummyVecEnv:
-        copies._save_obs = MethodType(save_checked, copies)  # type: ignore[method-assign]
+        copies._save_obs = partial(save_checked, copies)  # type: ignore[method-assign]
 
 
 def save_checked(env: DummyVecEnv, env_idx: int, obs: Any) -> None:

@@ -45,7 +45,7 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
     updater: Updater
     # Gradient steps before this call of ``learn``. A run that goes on has those of its first call.
     _n_updates_at_start: int = 0
-    # The batches of the last call of :meth:`train`
+    # The batches of a call of :meth:`train` that has not ended; a generator, of which there is no copy
     _open_batches: Generator[Batch] | None = None
 
     def _setup_learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Any:
@@ -159,6 +159,7 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
             self.updater.stop_compiling()
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
+                self._open_batches = None
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """

@@ -51,6 +51,7 @@ class TrainingAlgorithm(LearningAlgorithm):
                         batch = batch._replace(actions=self.policy.items.embed(batch.actions.squeeze(1)))
                     yield batch
 
+        self._open_batches = None
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         metrics = self.updater.pop_metrics()
         for name, mean in metrics.items():

@@ -1,6 +1,7 @@
 """Compiled losses take over at a fixed gradient step, and whatever ends `learn` before ends the compiler too."""
 
 import gc
+import pickle
 
 import numpy as np
 import pytest
@@ -202,3 +203,13 @@ def test_a_compiler_that_fails_meanwhile(compiler_folder, monkeypatch):
     assert len([warning for warning in warned if "compil" in str(warning.message)]) == 1
     assert np.array_equal(weights(model), weights(make_model(compile=False).learn(60)))
     assert [path.name for path in compiler_folder.iterdir()] == ["lock"]
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_a_copy_of_a_model_compiles_anew():
+    model = make_model(**ONE_LOSS).learn(60)
+    assert model.updater.compiled_losses.losses
+    copied = pickle.loads(pickle.dumps(model))
+    assert not copied.updater.compiled_losses.losses
+    copied.learn(20, reset_num_timesteps=False)
+    assert copied.updater.compiled_losses.losses
