@@ -1,5 +1,8 @@
 """Our algorithms train: every option, every kind of observation, one and several environments, as an SB3 user would ask."""
 
+import gc
+import weakref
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -169,6 +172,15 @@ def test_vec_normalize(algorithm):
     model = algorithm("MlpPolicy", env, **SMALL).learn(80)
     assert np.abs(model.replay_buffer.observations[:40, :, 2]).max() > 1.5  # as observed, not as normalized
     assert model._n_updates > 0
+
+
+def test_a_normalized_environment_keeps_no_model():
+    env = VecNormalize(make_vec_env(ENV_ID, n_envs=2))
+    model = SAVO("MlpPolicy", env, **SMALL).learn(80)
+    replay_buffer = weakref.ref(model.replay_buffer)
+    del model
+    gc.collect()
+    assert replay_buffer() is None
 
 
 class MatrixActions(gym.Env):

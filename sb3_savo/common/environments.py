@@ -110,12 +110,19 @@ def last_observations(dones: np.ndarray, infos: list[dict[str, Any]]) -> Iterato
 
 def watch_last_observations(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> None:
     """
-    From now on, the ends of episodes are checked in every step.
+    From now on, the ends of episodes are checked in every step, until :func:`stop_watching`.
 
     :param env: What a ``VecNormalize`` wraps, which clips an infinite last observation to a plausible one
     :param check: Takes which episodes have ended, and the infos
     """
     env.step_wait = partial(step_checked, env, check)  # type: ignore[method-assign]
+
+
+def stop_watching(env: VecEnv) -> None:
+    """
+    :param env: What :func:`watch_last_observations` was given, which would keep the check, and the model that checks, alive
+    """
+    vars(env).pop("step_wait", None)
 
 
 def step_checked(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> VecEnvStepReturn:

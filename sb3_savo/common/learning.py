@@ -24,7 +24,7 @@ from sb3_savo.common.before_learning import (
 from sb3_savo.common.buffers import Batch
 from sb3_savo.common.checkpoints import CheckpointedRun
 from sb3_savo.common.collection import CollectingAlgorithm
-from sb3_savo.common.environments import check_spaces_match, make_env
+from sb3_savo.common.environments import check_spaces_match, make_env, stop_watching
 from sb3_savo.common.loading import check_replay_buffer
 from sb3_savo.common.saving import load_model, load_replay_buffer, save_model, save_replay_buffer
 from sb3_savo.common.updater import Precision, Updater
@@ -156,6 +156,8 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         finally:
             self._checkpointed_run = None
             self.close_progress_bars()
+            if self._vec_normalize_env is not None:
+                stop_watching(self._vec_normalize_env.venv)
             self.updater.stop_compiling()
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
