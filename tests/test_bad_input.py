@@ -467,6 +467,9 @@ OBSERVATION_SPACES: list[tuple[str, Any, type[Exception], str]] = [
     ("empty", spaces.Box(-1, 1, (0,)), ValueError, "at least one number"),
     ("start", spaces.Discrete(3, start=2), ValueError, "needs start=0"),
     ("starts", spaces.MultiDiscrete([3, 4], start=[0, 1]), ValueError, "needs start=0"),
+    ("scalar", spaces.Box(-1, 1, ()), ValueError, "a Box of the shape ()"),
+    ("scalar-in-dict", spaces.Dict(a=BOX, b=spaces.Box(-1, 1, ())), ValueError, "at least one axis in a Box"),
+    ("matrix", spaces.MultiDiscrete(np.array([[2, 3], [3, 4]])), ValueError, "a MultiDiscrete of the shape (2, 2)"),
     ("start-in-dict", spaces.Dict(a=BOX, b=spaces.Discrete(3, start=-1)), ValueError, "needs start=0"),
 ]
 for name, space, error, words in SPACES:

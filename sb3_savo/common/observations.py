@@ -23,7 +23,7 @@ def check_observation_space(space: Any, algorithm: str, argument: str = "env") -
     :param algorithm: Name of the algorithm that is to observe it
     :param argument: The argument that it comes from
     :raises TypeError: if no features can be extracted from it
-    :raises ValueError: if it is empty, or SB3 cannot count its values
+    :raises ValueError: if it is empty, or SB3 cannot count its values or has no place for its shape
     """
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     for part in parts:
@@ -37,6 +37,13 @@ def check_observation_space(space: Any, algorithm: str, argument: str = "env") -
             raise ValueError(
                 f"{argument}: the observation space {space} has values that do not begin with 0, and SB3 counts them from 0: "
                 f"{algorithm} needs start=0 (gymnasium.wrappers.TransformObservation)."
+            )
+        n_axes = len(part.shape or ())
+        if (isinstance(part, spaces.Box) and n_axes == 0) or (isinstance(part, spaces.MultiDiscrete) and n_axes != 1):
+            raise ValueError(
+                f"{argument}: the observation space has a {type(part).__name__} of the shape {part.shape}, which SB3 cannot "
+                f"use: {algorithm} needs at least one axis in a Box, and one in a MultiDiscrete "
+                "(gymnasium.wrappers.FlattenObservation)."
             )
     if len(parts) == 0 or any(isinstance(part, spaces.Box) and part.low.size == 0 for part in parts):
         raise ValueError(f"{argument}: the observation space {space} is empty: {algorithm} needs at least one number.")
