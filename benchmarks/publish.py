@@ -155,7 +155,7 @@ def study_means(group: Group, methods: Sequence[str], tasks: Sequence[str] = ())
     :param methods: Methods to show
     :param tasks: Tasks to show; all if there are none
     :return: One row per method, one column per task: the mean over the landscapes that all these methods have finished, whose
-        number is in brackets, and from five landscapes on its interval
+        number is in parentheses, and from five landscapes on its interval
     """
     final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
     final = final[list(methods)].dropna()
