@@ -296,6 +296,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "study_restricted": lambda: study_means(landscape_group(FROZEN, "restricted_landscapes"), FROZEN_METHODS),
     "study_in_short": lambda: sentences(frozen_group(), frozen_summary()),
     "study_discrete": lambda: returns("study_b"),
+    "study_double_pendulum": lambda: breakthroughs("study_c", "InvertedDoublePendulumRestricted-v4"),
     "study_pendulum": lambda: breakthroughs("study_c", "InvertedPendulumRestricted-v4"),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,

@@ -15,6 +15,7 @@ from benchmarks.suite import list_runs
 # Number of runs with the small budget and with the paper's
 N_RUNS = {
     "common_tasks": (90, 90),
+    "equal_time": (10, 20),
     "fig07a_fig08_baselines": (300, 600),
     "fig07b_fig22_ablations": (175, 350),
     "fig10_adroit": (60, 120),
