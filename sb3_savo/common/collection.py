@@ -24,7 +24,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.before_learning import callbacks_in, steps_to_do
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage, end_episodes
-from sb3_savo.common.environments import last_observations, watch_last_observations, watch_shapes
+from sb3_savo.common.environments import last_observations, watch_shapes
 from sb3_savo.common.exploration import (
     CandidateNoise,
     StepSchedule,
@@ -216,7 +216,6 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         self._plausible_range = PlausibleRange(self.gamma)
         moment = f"step {self.num_timesteps}"
         if self._vec_normalize_env is not None:
-            watch_last_observations(self._vec_normalize_env.venv, self._check_last_observations)
             check_finite("observation", self._last_original_obs, moment)
             check_finite("normalized observation", self._last_obs, moment)
         else:

@@ -1,6 +1,7 @@
 """Checks of environments: their spaces, those of all copies, whether a model fits them, and the shapes that they return."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -108,27 +109,25 @@ def last_observations(dones: np.ndarray, infos: list[dict[str, Any]]) -> Iterato
             yield int(i), last
 
 
-def watch_last_observations(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> None:
+@contextmanager
+def watching_last_observations(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> Iterator[None]:
     """
-    From now on, the ends of episodes are checked in every step, until :func:`stop_watching`.
+    Check the ends of episodes in every step. Afterwards the environment no longer keeps the check, and the model that checks.
 
     :param env: What a ``VecNormalize`` wraps, which clips an infinite last observation to a plausible one
     :param check: Takes which episodes have ended, and the infos
     """
     env.step_wait = partial(step_checked, env, check)  # type: ignore[method-assign]
-
-
-def stop_watching(env: VecEnv) -> None:
-    """
-    :param env: What :func:`watch_last_observations` was given, which would keep the check, and the model that checks, alive
-    """
-    vars(env).pop("step_wait", None)
+    try:
+        yield
+    finally:
+        del env.step_wait
 
 
 def step_checked(env: VecEnv, check: Callable[[np.ndarray, list[dict[str, Any]]], None]) -> VecEnvStepReturn:
     """
     :param env: Several environments
-    :param check: See :func:`watch_last_observations`
+    :param check: See :func:`watching_last_observations`
     :return: What the environments return
     """
     obs, rewards, dones, infos = type(env).step_wait(env)

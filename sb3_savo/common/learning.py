@@ -5,7 +5,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Generator, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeVar
 
 import torch as th
@@ -24,7 +24,7 @@ from sb3_savo.common.before_learning import (
 from sb3_savo.common.buffers import Batch
 from sb3_savo.common.checkpoints import CheckpointedRun
 from sb3_savo.common.collection import CollectingAlgorithm
-from sb3_savo.common.environments import check_spaces_match, make_env, stop_watching
+from sb3_savo.common.environments import check_spaces_match, make_env, watching_last_observations
 from sb3_savo.common.loading import check_replay_buffer
 from sb3_savo.common.saving import load_model, load_replay_buffer, save_model, save_replay_buffer
 from sb3_savo.common.updater import Precision, Updater
@@ -140,8 +140,11 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         check_evaluation(callback, self)
         start = 0 if reset_num_timesteps else self.num_timesteps
         run = nullcontext() if checkpoints is None else CheckpointedRun(self, checkpoints, start)
+        watch: AbstractContextManager[None] = nullcontext()
+        if self._vec_normalize_env is not None:
+            watch = watching_last_observations(self._vec_normalize_env.venv, self._check_last_observations)
         try:
-            with run as self._checkpointed_run:
+            with watch, run as self._checkpointed_run:
                 if self._checkpointed_run is None or self._checkpointed_run.checkpoint is None:
                     warn_of_no_gradient_step(self, int(total_timesteps), reset_num_timesteps)
                     warn_of_empty_replay_buffer(self, reset_num_timesteps)
@@ -156,8 +159,6 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         finally:
             self._checkpointed_run = None
             self.close_progress_bars()
-            if self._vec_normalize_env is not None:
-                stop_watching(self._vec_normalize_env.venv)
             self.updater.stop_compiling()
             if self._open_batches is not None:  # an error in a gradient step leaves the lock taken
                 self._open_batches.close()
