@@ -288,7 +288,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "landscapes_frozen": landscapes,
     "oracles": oracles,
     "speed_parts": speed_parts,
-    "study_actors": lambda: study_means(landscape_group(FROZEN, "fig11_actors"), NUMBERS_OF_ACTORS),
+    "study_actors": lambda: study_means(landscape_group(FROZEN, "restricted_actors"), NUMBERS_OF_ACTORS),
     "study_best_others": study_best_others,
     "study_frozen": lambda: study_means(frozen_group(), FROZEN_METHODS),
     "study_learned": lambda: study_means(landscape_group("learned critic, 5,000 updates"), LEARNED_METHODS),

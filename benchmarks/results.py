@@ -19,17 +19,18 @@ RESULTS = Path(__file__).parent / "results"
 Q_EVALUATIONS = RESULTS / "q_evaluations.csv"
 
 UNTRAINED = "untrained agents, or first evaluations"
-# What a score of 0 and a score of 1 stand for, where it is known. `python -m benchmarks.oracles` measures the two discrete
-# tasks. An episode of a pendulum has 1,000 steps. Upright and at rest, the single one earns 1 per step, the double one 9.36.
+# Greatest possible returns. Upright and at rest, the single one earns 1 in each of 1,000 steps, and the double one 9.36.
+PENDULUMS = {"InvertedPendulumRestricted-v4": 1000.0, "InvertedDoublePendulumRestricted-v4": 9360.0}
+# What a score of 0 and a score of 1 stand for, where it is known. `python -m benchmarks.oracles` measures the two
+# discrete tasks.
 KNOWN_RANGES: dict[str, tuple[float | None, float | None, str]] = {
     "MiningExpedition-v0": (0.26, 10.67, "random actions; shortest way to the goal"),
     "RecSim-v0": (2.71, 9.72, "random items; a recommender that knows users and items from the inside"),
-    "InvertedPendulumRestricted-v4": (None, 1000.0, f"{UNTRAINED}; greatest possible return"),
-    "InvertedDoublePendulumRestricted-v4": (None, 9360.0, f"{UNTRAINED}; greatest possible return"),
+    **{task: (None, highest, f"{UNTRAINED}; greatest possible return") for task, highest in PENDULUMS.items()},
 }
 FROM_THE_RUNS = f"{UNTRAINED}; highest final score of a method in this report"
 # A run breaks through when it first evaluates above this return, 90 % of the greatest possible one
-THRESHOLDS = {"InvertedPendulumRestricted-v4": 900.0, "InvertedDoublePendulumRestricted-v4": 8424.0}
+THRESHOLDS = {task: 0.9 * highest for task, highest in PENDULUMS.items()}
 SHARE = "value of the chosen action, share of the optimum"
 RETURN = "mean return of the evaluation episodes"
 KEYS = ["task", "method", "seed"]
