@@ -193,30 +193,34 @@ def test_the_known_action_gets_better():
     assert values == sorted(values) and values[-1] > values[0]
 
 
-def fill(kind, space, has_memory=True, n_envs=2, size=20, n_adds=13, **kwargs):
-    is_goal = kind in (DictReplayBuffer, HerReplayBuffer)
-    observations = GOALS if is_goal else VECTOR
+def fill(kind, space, has_memory=True, n_adds=13, **kwargs):
+    """:return: A small buffer of two environments, which is full after ten steps, and the actions taken"""
+    observations = GOALS if kind in (DictReplayBuffer, HerReplayBuffer) else VECTOR
     if kind is HerReplayBuffer:
-        kwargs["env"] = DummyVecEnv([lambda: Reach(space)] * n_envs)
-    buffer = WITH_CANDIDATES[kind](size, observations, space, n_envs=n_envs, n_candidates=3, has_memory=has_memory, **kwargs)
+        kwargs["env"] = DummyVecEnv([lambda: Reach(space)] * 2)
+    if kind is NStepReplayBuffer:
+        kwargs |= {"n_steps": 3, "gamma": 0.9}
+    buffer = WITH_CANDIDATES[kind](20, observations, space, n_envs=2, n_candidates=3, has_memory=has_memory, **kwargs)
     observations.seed(0)
-    rng = np.random.default_rng(0)
-    taken = []
+    return buffer, add_steps(buffer, n_adds)
+
+
+def add_steps(buffer, n_adds):
+    space, rng, taken = buffer.observation_space, np.random.default_rng(n_adds), []
     for t in range(n_adds):
-        many = [observations.sample() for _ in range(n_envs)]
-        obs = {key: np.stack([o[key] for o in many]) for key in GOALS.spaces} if is_goal else np.stack(many)
-        action = rng.integers(9, size=n_envs) if space is ITEMS else rng.uniform(-1, 1, (n_envs, 2)).astype(np.float32)
-        done = np.full(n_envs, t % 4 == 3)
-        buffer.add(obs, obs, action, np.zeros(n_envs), done, [{} for _ in range(n_envs)])
+        many = [space.sample() for _ in range(2)]
+        obs = {key: np.stack([o[key] for o in many]) for key in GOALS.spaces} if space is GOALS else np.stack(many)
+        action = rng.integers(9, size=2) if buffer.n_items else rng.uniform(-1, 1, (2, 2)).astype(np.float32)
+        buffer.add(obs, obs, action, np.zeros(2), np.full(2, t % 4 == 3), [{}, {}])
         taken.append(action)
-    return buffer, taken
+    return taken
 
 
 @pytest.mark.parametrize("space", [BOX, ITEMS], ids=["box", "items"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_buffer_says_where_a_transition_is_stored(kind, space):
     """At first the known action is the one taken; what is remembered is recalled, until the row is overwritten."""
-    buffer, taken = fill(kind, space, **({"n_steps": 3, "gamma": 0.9} if kind is NStepReplayBuffer else {}))
+    buffer, taken = fill(kind, space)
     samples = buffer.sample(64)
     assert samples.rows.shape == (64,) and samples.rows.dtype == th.long
     assert len(set(samples.rows.tolist())) > 10

@@ -76,13 +76,14 @@ class NearestItems(nn.Module):
         :param k: Number of items to find for each point, at most N
         :param masks: Which items may be found, (batch, N); None for all
         :return: The k nearest items, the nearest first, (batch, n, k); where fewer may be found, followed by the nearest again
-        :raises ValueError: if no item may be found
+        :raises ValueError: if k is too large, or, on the CPU, if a row of the masks allows no item
         """
         if is_exporting():
             return self._find_at_once(queries, k, masks)
         if type(queries) is not th.Tensor:  # a loss is being traced: the search becomes one operator of the graph
             return nearest_operator(queries, k, masks, self.key)
-        if masks is not None and not bool(masks.any(dim=1).all()):
+        # On a GPU, Python would have to wait for the answer. Masks are checked too when they come from outside.
+        if masks is not None and masks.device.type == "cpu" and not masks.any(dim=1).all():
             raise ValueError(f"action_masks: a row allows none of the {self.n_items} items.")
         if k > self.n_items:
             raise ValueError(f"k={k} is too large: there are {self.n_items} items.")

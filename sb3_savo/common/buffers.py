@@ -23,6 +23,7 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from sb3_savo.acceleration import upload
 from sb3_savo.actions.masks import check_mask
 from sb3_savo.actions.nearest import scale
 from sb3_savo.actions.spaces import EmbeddedDiscrete, proposal_space
@@ -72,6 +73,8 @@ class CandidateStorage(ReplayBuffer):
 
     # Also of a buffer that was saved before there was a memory
     has_memory: bool = False
+    # On a GPU, the known actions are in its memory, so that neither reading nor writing them waits for it
+    _known_on_gpu: th.Tensor | None = None
     # Not in a buffer that was saved before it was kept
     box_space: spaces.Space | None = None
 
@@ -176,8 +179,12 @@ class CandidateStorage(ReplayBuffer):
             if self.store_masks:
                 action = self.pack_masks(action, self._next_masks(done, infos))
         if self.has_memory:
-            rows = (self.pos * self.n_envs + np.arange(self.n_envs, dtype=np.int32)).view(np.float32)
-            action = np.concatenate([action, rows[:, None], action[:, : self.widths[0]]], axis=1)
+            first, taken = self.pos * self.n_envs, action[:, : self.widths[0]]
+            if self._known_on_gpu is not None:
+                new = th.tensor(taken, dtype=th.float32)
+                self._known_on_gpu[first : first + self.n_envs] = upload(new, self._known_on_gpu.device)
+            rows = (first + np.arange(self.n_envs, dtype=np.int32)).view(np.float32)
+            action = np.concatenate([action, rows[:, None], taken], axis=1)
         super().add(obs, next_obs, action, reward, done, infos)
 
     def _with_candidates(self, action: np.ndarray) -> np.ndarray:
@@ -258,27 +265,54 @@ class CandidateStorage(ReplayBuffer):
     @property
     def known_actions(self) -> np.ndarray:
         """The known actions by row: scaled to [-1, 1], (rows, action_dim), or items as numbers, (rows, 1)."""
-        return self.actions.reshape(-1, self.action_dim)[:, self.action_dim - self.widths[5] :]
+        self._download_known()
+        return self._stored_known
 
     def recall(self, rows: th.Tensor) -> th.Tensor:
         """
         :param rows: Rows of transitions, (batch,)
         :return: Their known actions, scaled to [-1, 1], (batch, action_dim), or items, (batch,)
         """
-        known = self.to_torch(self.known_actions[rows.cpu().numpy()])
+        known = self._on_gpu()[rows] if self.is_on_gpu else self.to_torch(self.known_actions[rows.numpy()])
         return known.squeeze(1).long() if self.n_items else known
 
     def remember(self, rows: th.Tensor, actions: th.Tensor) -> None:
         """
-        Replace known actions. Of a row that occurs more than once, one of its actions is kept.
+        Replace known actions. Of a row that occurs more than once, one of its actions is kept; on a GPU, it may get the
+        components of different ones.
 
         :param rows: Rows of transitions, (batch,)
         :param actions: Their new known actions, scaled to [-1, 1], (batch, action_dim), or items, (batch,)
         """
-        self.known_actions[rows.cpu().numpy()] = actions.view(len(rows), -1).cpu().numpy()
+        actions = actions.view(len(rows), -1)
+        if self.is_on_gpu:
+            self._on_gpu()[rows] = actions.float()
+        else:
+            self.known_actions[rows.numpy()] = actions.numpy()
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the model's networks, and so the sampled transitions, are on a GPU."""
+        return self.device.type != "cpu"
+
+    @property
+    def _stored_known(self) -> np.ndarray:
+        return self.actions.reshape(-1, self.action_dim)[:, self.action_dim - self.widths[5] :]
+
+    def _on_gpu(self) -> th.Tensor:
+        if self._known_on_gpu is None:
+            self._known_on_gpu = th.tensor(self._stored_known, device=self.device)
+        return self._known_on_gpu
+
+    def _download_known(self) -> None:
+        if self._known_on_gpu is not None:
+            self._stored_known[:] = self._known_on_gpu.numpy(force=True)
+            if not self.is_on_gpu:  # the buffer was given to a model on the CPU
+                self._known_on_gpu = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_embeddings": None}  # type: ignore[dict-item]
+        self._download_known()
+        return {**super().__getstate__(), "_embeddings": None, "_known_on_gpu": None}  # type: ignore[dict-item]
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> CandidateReplayBufferSamples:  # type: ignore[override]
         """

@@ -164,6 +164,10 @@ class Updater:
 
     def pop_metrics(self) -> dict[str, float]:
         """:return: The mean of every metric since the last call"""
-        means = {name: total.item() / n for name, (total, n) in self._sums.items()}
+        if not self._sums:
+            return {}
+        # One transfer from a GPU for all metrics
+        totals = th.stack([total for total, _ in self._sums.values()]).tolist()
+        means = {name: total / n for (name, (_, n)), total in zip(self._sums.items(), totals, strict=True)}
         self._sums.clear()
         return means

@@ -215,7 +215,7 @@ class SAVO(MaximizerAlgorithm):
         q_values = self.surrogate_q_values(batch.observations, actions)
         if rows is not None:
             best = q_values[:, : choices.shape[1]].argmax(dim=1)
-            self.memory.remember(rows, choices[th.arange(len(best)), best])
+            self.memory.remember(rows, choices[th.arange(len(best), device=best.device), best])
         n_pool = pool.shape[1]
         return Known(actions[:, :n_pool], q_values[:, :n_pool], q_values[:, n_pool:])
 

@@ -31,6 +31,7 @@ N_RUNS = {
     "fig24_table2_q_smoothing": (150, 150),
     "fig25_initialization": (80, 80),
     "fig26_actors_and_baselines": (440, 880),
+    "hopper_start": (15, 30),
     "restricted_actors": (60, 120),
     "restricted_landscapes": (140, 280),
     "study": (5982, 6192),
