@@ -61,12 +61,13 @@ def share_done(folder: Path, steps: int) -> float:
     """
     :param folder: Folder of the run
     :param steps: Steps of the whole run
-    :return: Share of the steps up to the last evaluation, from 0 to 1
+    :return: Share of the steps up to the last evaluation, from 0 to 1; 0 up to the second, since the first one may come after
+        one step, from which the time left cannot be told
     """
     try:
         with (folder / UNFINISHED).open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return min(float(rows[-1]["step"]) / steps, 1.0) if rows else 0.0
+        return min(float(rows[-1]["step"]) / steps, 1.0) if len(rows) > 1 else 0.0
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
 

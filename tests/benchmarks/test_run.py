@@ -211,7 +211,9 @@ def test_chaos(tmp_path, n_runs, n_kills):
     assert_ended(suite, n_runs)
 
 
-@pytest.mark.parametrize("rows, share", [("", 0), ("step,x\n", 0), ("step,x\n30,1\n60,2\n", 0.5), ("step,x\n30,1\n6", 0.25)])
+@pytest.mark.parametrize(
+    "rows, share", [("", 0), ("step,x\n", 0), ("step,x\n30,1\n60,2\n", 0.5), ("step,x\n30,1\n6", 0.25), ("step,x\n1,1\n", 0)]
+)
 def test_share_done(tmp_path, rows, share):
     (tmp_path / UNFINISHED).write_text(rows)
     assert share_done(tmp_path, 120) == pytest.approx(share, abs=0.3 if share == 0.25 else 0)
