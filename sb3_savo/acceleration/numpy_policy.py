@@ -183,6 +183,7 @@ def make_numpy_policy(policy: BasePolicy, actor: Any, critic: CandidateCritic) -
         not is_flat
         or extractors != {FlattenExtractor}
         or not all(getattr(method, "has_numpy_twin", False) for method in methods)
+        or type(critic) is not CandidateCritic
         or not supports_numpy(critic.q_networks)
         or type(actor) not in TRANSLATORS
     ):

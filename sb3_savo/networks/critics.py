@@ -1,7 +1,7 @@
 """The critics: one stack of Q-networks."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3.common.preprocessing import get_action_dim
@@ -21,15 +21,21 @@ class CandidateCritic(Network):
 
     The methods for several actions give the features no gradient: as in SB3, learning from actions leaves them alone.
 
+    A critic of your own kind, one that learns quantiles say, is a subclass with more ``n_outputs`` and its own
+    :meth:`to_values`, and the ``critic_class`` of a policy.
+
     :param n_critics: Number of networks
     :param kwargs: The arguments of every network, see :class:`Network`
     """
+
+    n_outputs: ClassVar[int] = 1
+    """Outputs of every network."""
 
     def __init__(self, *, n_critics: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
         self.n_critics = n_critics
         input_dim = self.features_dim + get_action_dim(self.action_space)
-        self.q_networks = StackedMLP(n_critics, input_dim, 1, self.net_arch, self.activation_fn)
+        self.q_networks = StackedMLP(n_critics, input_dim, self.n_outputs, self.net_arch, self.activation_fn)
         for layer in self.q_networks.modules():
             if isinstance(layer, StackedLinear):  # initialized as torch.nn.Linear is
                 bound = 1 / math.sqrt(layer.weight.shape[1])
@@ -68,7 +74,23 @@ class CandidateCritic(Network):
         """
         return self.q1(obs, actions.unsqueeze(1))
 
-    def _q_values(self, features: th.Tensor, actions: th.Tensor, nets: slice = ALL) -> th.Tensor:
+    def outputs(self, features: th.Tensor, actions: th.Tensor, nets: slice = ALL) -> th.Tensor:
+        """
+        :param features: Features of the observations, (batch, features_dim)
+        :param actions: Several actions per observation, (batch, n_actions, action_dim)
+        :param nets: Which networks to evaluate
+        :return: Their outputs, (n, n_actions, batch, n_outputs)
+        """
         n_networks = len(range(self.n_critics)[nets])
         inputs = th.cat([features.expand(actions.shape[1], -1, -1), actions.transpose(0, 1)], dim=2)
-        return self.q_networks(inputs.expand(n_networks, -1, -1, -1), nets).squeeze(3).transpose(1, 2)
+        return self.q_networks(inputs.expand(n_networks, -1, -1, -1), nets)
+
+    def to_values(self, outputs: th.Tensor) -> th.Tensor:
+        """
+        :param outputs: Outputs of the networks, (..., n_outputs)
+        :return: The values of which they tell, (...)
+        """
+        return outputs.squeeze(-1)
+
+    def _q_values(self, features: th.Tensor, actions: th.Tensor, nets: slice = ALL) -> th.Tensor:
+        return self.to_values(self.outputs(features, actions, nets)).transpose(1, 2)

@@ -18,6 +18,7 @@ from sb3_savo.acceleration import numpy_networks, numpy_policy
 from sb3_savo.acceleration.blas_threads import on_one_thread, openblas
 from sb3_savo.acceleration.numpy_networks import MIN_MATMUL_WEIGHTS, MIN_ROWS_FOR_MATMUL
 from sb3_savo.common import collection
+from sb3_savo.networks.critics import CandidateCritic
 from tests.models import QUICK, without_addresses
 
 
@@ -140,6 +141,19 @@ class OtherChoice(SAVO.policy_aliases["MlpPolicy"]):
         return actions[:, 0], th.zeros(len(actions), 1, dtype=th.long), self.critic.q1(obs, actions)
 
 
+class OtherCritic(CandidateCritic):
+    """Learns two halves of the value."""
+
+    n_outputs = 2
+
+    def to_values(self, outputs):
+        return outputs.sum(dim=-1)
+
+
+class PolicyOfOtherCritic(SAVO.policy_aliases["MlpPolicy"]):
+    critic_class = OtherCritic
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [
@@ -149,6 +163,7 @@ class OtherChoice(SAVO.policy_aliases["MlpPolicy"]):
         {"policy_kwargs": {"activation_fn": nn.ELU}},
         {"policy": OtherPolicy},
         {"policy": OtherChoice},
+        {"policy": PolicyOfOtherCritic},
         {"env": SimpleMultiObsEnv(discrete_actions=False), "policy": "MultiInputPolicy"},
         {"env": FakeImageEnv(36, 36, discrete=False), "policy": "CnnPolicy"},
     ],
