@@ -116,7 +116,7 @@ def test_every_minibatch_has_hers_mixture(algorithm):
         assert (batch.observations["desired_goal"] < 0).any(dim=1).sum() == 16  # n_sampled_goal=4: 80 %
 
 
-class Recording(ReplayBuffer):
+class CountingReplayBuffer(ReplayBuffer):
     """Samples without replacement, remembers how often it was asked, and adds a field of its own."""
 
     def sample(self, batch_size, env=None):
@@ -136,7 +136,7 @@ def test_her_asks_the_environment_that_was_set(algorithm):
 
 @pytest.mark.parametrize("algorithm", [SAVO, SAVOSAC, CEM])
 def test_a_users_own_buffer_is_asked_once_per_gradient_step(algorithm):
-    model = algorithm("MlpPolicy", Reach(BOX, VECTOR), replay_buffer_class=Recording, **SMALL).learn(40)
+    model = algorithm("MlpPolicy", Reach(BOX, VECTOR), replay_buffer_class=CountingReplayBuffer, **SMALL).learn(40)
     model.train(7, BATCH)
     assert model.replay_buffer.asked == [BATCH] * 7
 

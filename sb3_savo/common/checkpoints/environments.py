@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
 from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_state
-from sb3_savo.common.checkpoints.recording import RecordedClass, Recording, recorded_class
+from sb3_savo.common.checkpoints.recording import RecordedClass, RecordedEnv, recorded_class
 from sb3_savo.common.checkpoints.values import differing, settings_of, values_of
 from sb3_savo.vec_env import WorkerError
 
@@ -88,7 +88,7 @@ def stop_recording(env: VecEnv) -> None:
     if not isinstance(base, DummyVecEnv) or knows_its_state(base):
         return  # in the workers the classes stay as they are
     for one in base.envs:
-        if isinstance(one, Recording):
+        if isinstance(one, RecordedEnv):
             one.sb3_savo_forget()
 
 

@@ -22,7 +22,7 @@ from sb3_savo.common.checkpoints.logs import monitor_log_state, set_monitor_log_
 MONITORED = ("episode_returns", "episode_lengths", "episode_times", "total_steps")
 
 
-class Recording(gym.Env):
+class RecordedEnv(gym.Env):
     """What is added to the class of an environment. All names are private, since the environment has attributes of its own."""
 
     _sb3_savo_episode: dict[str, Any] | None = None
@@ -104,7 +104,7 @@ class Recording(gym.Env):
         """Give the environment its own class back."""
         for name in ("_sb3_savo_episode", "_sb3_savo_actions", "_sb3_savo_observation"):
             vars(self).pop(name, None)
-        self.__class__ = type(self).__mro__[2]  # the one behind Recording
+        self.__class__ = type(self).__mro__[2]  # the one behind RecordedEnv
 
 
 class RecordedClass:
@@ -124,9 +124,9 @@ class RecordedClass:
 def recorded_class(cls: type[gym.Env]) -> type[gym.Env]:
     """
     :param cls: A class of environments
-    :return: The same with :class:`Recording`; its name stays
+    :return: The same with :class:`RecordedEnv`; its name stays
     """
-    return type(cls.__name__, (Recording, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+    return type(cls.__name__, (RecordedEnv, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
 
 
 def generator_state(env: gym.Env) -> dict[str, Any]:
