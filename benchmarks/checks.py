@@ -16,7 +16,14 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from benchmarks.schema import SB3_ALGORITHMS, SuiteError, nearest
 from benchmarks.suite import Run
 from benchmarks.training import CONSTRUCTORS, GIVEN, NOISE, constructor_arguments
-from sb3_savo.arguments import InheritedArguments, check_arguments, check_choice, check_integer, check_names, check_type
+from sb3_savo.arguments import (
+    InheritedArguments,
+    check_argument_names,
+    check_arguments,
+    check_choice,
+    check_integer,
+    check_type,
+)
 from sb3_savo.common.callbacks import Reset
 
 
@@ -67,7 +74,7 @@ def check_known(algorithm: str, arguments: Mapping[str, Any]) -> None:
     """
     constructor = CONSTRUCTORS[algorithm]
     known = [*inspect.signature(constructor).parameters, "n_envs", *(NOISE if algorithm == "td3" else ())]
-    check_names(constructor.__name__, arguments, known)
+    check_argument_names(constructor.__name__, arguments, known)
 
 
 def check_landscape_run(settings: dict[str, Any]) -> None:
@@ -116,7 +123,7 @@ def check_env(env_id: str, env_kwargs: dict[str, Any]) -> None:
     creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     known = inspect.signature(creator).parameters
     if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in known.values()):
-        check_names(env_id, env_kwargs, known)
+        check_argument_names(env_id, env_kwargs, known)
 
 
 def check_algorithm(algorithm: str, arguments: dict[str, Any]) -> None:
@@ -132,7 +139,7 @@ def check_algorithm(algorithm: str, arguments: dict[str, Any]) -> None:
         if name in given:
             raise ValueError(f"{name}={given[name]!r} must not be an argument of a task or a method: the run itself gives it.")
     if algorithm in SB3_ALGORITHMS:
-        check_names(constructor.__name__, given, inspect.signature(constructor).parameters)
+        check_argument_names(constructor.__name__, given, inspect.signature(constructor).parameters)
     else:
         check_arguments(constructor, (), given)  # type: ignore[arg-type]
     check_policy(constructor, given["policy"], given.get("policy_kwargs") or {})
@@ -150,6 +157,6 @@ def check_policy(constructor: type[OffPolicyAlgorithm], policy: Any, policy_kwar
     check_type("policy_kwargs", policy_kwargs, dict, "a mapping")
     policy_class = constructor.policy_aliases[policy]
     known = inspect.signature(policy_class).parameters.keys() - {"observation_space", "action_space", "lr_schedule"}
-    check_names(f"the policy {policy_class.__name__}", policy_kwargs, known)
+    check_argument_names(f"the policy {policy_class.__name__}", policy_kwargs, known)
     if issubclass(policy_class, InheritedArguments):
         check_arguments(policy_class, (), policy_kwargs)

@@ -66,7 +66,7 @@ def check_arguments(cls: type[InheritedArguments], args: Collection[Any], kwargs
     :raises ValueError: if an argument is out of its range
     """
     parameters = inspect.signature(cls).parameters
-    check_names(cls.__name__, kwargs, parameters)
+    check_argument_names(cls.__name__, kwargs, parameters)
     positional = [name for name, parameter in parameters.items() if parameter.kind == parameter.POSITIONAL_OR_KEYWORD]
     if len(args) > len(positional):
         raise TypeError(
@@ -94,7 +94,7 @@ def full_signature(cls: type[InheritedArguments]) -> inspect.Signature:
     return own.replace(parameters=sorted(parameters.values(), key=lambda p: (p.kind, p.name.startswith("_"))))
 
 
-def check_names(called: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+def check_argument_names(called: str, given: Mapping[str, Any], known: Collection[str]) -> None:
     """
     :param called: Name of the class or function that was called
     :param given: Its arguments by name

@@ -87,7 +87,7 @@ def export_policy(
     if action_masks and policy.items is None:
         raise ValueError(f"action_masks=True: the action space {policy.action_space} has no items that could be masked.")
     if path.suffix == ".onnx":
-        check_names(policy.observation_space, action_masks)
+        check_input_names(policy.observation_space, action_masks)
         with needs_extra("export", f"path={str(path)!r}: an ONNX file"):
             import onnx  # noqa: F401
             import onnxscript  # noqa: F401
@@ -146,7 +146,7 @@ def input_names(observation_space: spaces.Space, has_masks: bool) -> list[str]:
     return [*names, "action_masks"] if has_masks else names
 
 
-def check_names(observation_space: spaces.Space, has_masks: bool) -> None:
+def check_input_names(observation_space: spaces.Space, has_masks: bool) -> None:
     """
     :param observation_space: Observation space
     :param has_masks: Whether there is an input for masks

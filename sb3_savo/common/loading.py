@@ -15,7 +15,7 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from stable_baselines3.common.save_util import recursive_getattr, recursive_setattr
 
 from sb3_savo.actions.spaces import EmbeddedDiscrete, describe_difference, proposal_space
-from sb3_savo.arguments import InheritedArguments, check_flag, check_integer, check_names, check_type
+from sb3_savo.arguments import InheritedArguments, check_argument_names, check_flag, check_integer, check_type
 from sb3_savo.common.buffers import CandidateStorage
 from sb3_savo.files.errors import FileError
 from sb3_savo.files.models import read_model
@@ -124,7 +124,7 @@ def check_changes(cls: type[InheritedArguments], changes: Mapping[str, Any], pol
     :raises ValueError: if it is out of its range, or would change the networks
     """
     parameters = inspect.signature(cls).parameters
-    check_names(f"{cls.__name__}.load", changes, parameters.keys() - NOT_CHANGED_BY_LOAD)
+    check_argument_names(f"{cls.__name__}.load", changes, parameters.keys() - NOT_CHANGED_BY_LOAD)
     attributes = {SAVED_AS.get(name, name): value for name, value in changes.items()}
     check_settings(cls, attributes)
     # What the constructor makes of None
