@@ -31,7 +31,14 @@ from sb3_savo.analysis.actions import Projection, load_umap
 from sb3_savo.analysis.animation import animate_strip
 from sb3_savo.analysis.figures import plot_landscape, plot_strip
 from sb3_savo.analysis.numbers import landscape_numbers
-from sb3_savo.analysis.runs import algorithms_of, load_model, make_env, read_observations, read_settings, visited_observations
+from sb3_savo.analysis.runs import (
+    algorithms_of,
+    load_on_cpu,
+    read_observations,
+    read_settings,
+    to_vec_env,
+    visited_observations,
+)
 from sb3_savo.analysis.state_landscape import (
     StateLandscape,
     check_dims,
@@ -108,7 +115,7 @@ class Run:
         if path is not None and not Path(path).is_file():
             raise ValueError(f"--normalize {path} is not there: it must be the file that VecNormalize saved.")
         try:
-            return make_env(self.env, path)
+            return to_vec_env(self.env, path)
         except Exception as error:  # whatever a pickle of something else raises
             raise ValueError(f"--normalize {path} does not hold VecNormalize's statistics of this task: {error}") from error
 
@@ -124,7 +131,7 @@ class Run:
 
     def load(self, i: int) -> MaximizerAlgorithm:
         """:return: The model of the i-th zip, with the environment"""
-        return named("MODEL", load_model, self.paths[i], self.algos[i], self.vec_env)
+        return named("MODEL", load_on_cpu, self.paths[i], self.algos[i], self.vec_env)
 
     def observe(self, model: MaximizerAlgorithm) -> Any:
         """:return: All states until the chosen one that the model visits, or those of the file; (batch, ...)"""

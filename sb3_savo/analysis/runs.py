@@ -51,7 +51,7 @@ def algorithms_of(settings: dict[str, Any]) -> list[str]:
     ]
 
 
-def load_model(path: str | Path, algo: str, env: VecEnv | None = None) -> MaximizerAlgorithm:
+def load_on_cpu(path: str | Path, algo: str, env: VecEnv | None = None) -> MaximizerAlgorithm:
     """
     :param path: A model's zip
     :param algo: The RL Zoo's name of its algorithm
@@ -116,7 +116,7 @@ def read_observations(path: str | Path, space: spaces.Space, normalize: VecNorma
     return np.asarray(observations, dtype=space.dtype if normalize is None else np.float32)
 
 
-def make_env(env: Any, normalize: str | Path | None) -> VecEnv:
+def to_vec_env(env: Any, normalize: str | Path | None) -> VecEnv:
     """
     :param env: One environment
     :param normalize: The statistics of ``VecNormalize`` that a run saved; None for none

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from sb3_savo import CEM, SAVO, GreedyTD3
 from sb3_savo.analysis import __main__ as command
 from sb3_savo.analysis import landscape_numbers
-from sb3_savo.analysis.runs import algorithms_of, load_model, make_env, read_settings, visited_observations
+from sb3_savo.analysis.runs import algorithms_of, load_on_cpu, read_settings, to_vec_env, visited_observations
 from tests.analysis.models import OBSERVATION, untrained
 from tests.models import SMALL
 from tests.test_buffers import Board
@@ -81,7 +81,7 @@ def without_files():
     ],
 )
 def test_wrong_arguments_are_named(monkeypatch, capsys, folder, tmp_path, arguments, message):
-    monkeypatch.setattr(command, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(command, "load_on_cpu", lambda *_: pytest.fail("the model was loaded"))
     monkeypatch.setitem(gym.registry, "WithoutFiles-v0", gym.envs.registration.EnvSpec("WithoutFiles-v0", without_files))
     text = arguments.format(folder=folder, env=ENV, out=tmp_path / "out.png")
     with pytest.raises(SystemExit) as stop:
@@ -111,7 +111,7 @@ def test_an_animation_in_the_order_of_the_steps(monkeypatch, folder, tmp_path):
 def test_numbers_of_a_file(monkeypatch, capsys, folder, tmp_path):
     run(monkeypatch, "numbers", folder / "a.zip", "--env", ENV, "--state", folder / "states.npy", "-o", tmp_path / "n.csv")
     table = pd.read_csv(tmp_path / "n.csv", index_col="state")
-    numbers = landscape_numbers(load_model(folder / "a.zip", "savo").policy, np.load(folder / "states.npy"))
+    numbers = landscape_numbers(load_on_cpu(folder / "a.zip", "savo").policy, np.load(folder / "states.npy"))
     np.testing.assert_allclose(table.suboptimality, numbers.suboptimality, rtol=1e-6)
     np.testing.assert_array_equal(table[["n_optima_psi_1", "n_optima_psi_2"]], numbers.n_surrogate_optima)
     assert "suboptimality_of_first" in capsys.readouterr().out
@@ -136,9 +136,9 @@ def test_states_are_normalized_as_in_training(folder, tmp_path):
     normalize = VecNormalize(DummyVecEnv([lambda: gym.make(ENV)]))
     normalize.obs_rms.mean[:], normalize.obs_rms.var[:] = 3.0, 4.0
     normalize.save(tmp_path / "statistics.pkl")
-    model = load_model(folder / "a.zip", "savo", make_env(gym.make(ENV), tmp_path / "statistics.pkl"))
+    model = load_on_cpu(folder / "a.zip", "savo", to_vec_env(gym.make(ENV), tmp_path / "statistics.pkl"))
     visited = visited_observations(model, 3, seed=7)
-    model.set_env(make_env(gym.make(ENV), None))
+    model.set_env(to_vec_env(gym.make(ENV), None))
     raw = visited_observations(model, 3, seed=7)
     assert visited.shape == (4, 4)
     # The first context depends on the seed alone
