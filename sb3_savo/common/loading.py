@@ -42,7 +42,7 @@ ADDED_LATER = {
 COUNTS = ("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_n_updates", "_episode_num")
 
 
-def read_zip(
+def read_complete_model(
     path: Any, custom_objects: dict[str, Any] | None, allow_pickle: bool
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
     """

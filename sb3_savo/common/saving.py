@@ -22,7 +22,7 @@ from sb3_savo.common.loading import (
     check_changes,
     check_known,
     check_settings,
-    read_zip,
+    read_complete_model,
     restore,
 )
 from sb3_savo.files.allocation import LimitedTensors, bytes_in
@@ -70,7 +70,7 @@ def load_model(
     :param changes: Arguments of the constructor to change
     :return: The model
     """
-    data, states, variables = read_zip(path, custom_objects, allow_pickle)
+    data, states, variables = read_complete_model(path, custom_objects, allow_pickle)
     attributes = check_changes(cls, changes, data.get("policy_kwargs", {}))  # type: ignore[arg-type]
     try:
         # A learning rate of 0 is what the RL Zoo gives to a model that it only evaluates
