@@ -84,7 +84,7 @@ class Archive:
             if comment or FORMAT_ENTRY in self.infos:
                 raise self.damaged("its SHA-256 is missing")
             return
-        if digest_of(file, length) != comment[len(DIGEST) :]:
+        if digest_of_zip(file, length) != comment[len(DIGEST) :]:
             for info in self.infos.values():
                 for _ in self.chunks(info.filename):
                     pass
@@ -150,7 +150,7 @@ def reading(path: str | os.PathLike[str] | IO[bytes], suffix: str) -> Iterator[I
         yield file
 
 
-def digest_of(file: IO[bytes], length: int) -> bytes:
+def digest_of_zip(file: IO[bytes], length: int) -> bytes:
     """
     :param file: An open zip that ends with a digest
     :param length: Its size
@@ -178,7 +178,7 @@ def seal(file: IO[bytes], entries: dict[str, str] | None = None) -> None:
             archive.writestr(name, text)
         archive.comment = DIGEST + NO_DIGEST
     length = file.seek(0, io.SEEK_END)
-    digest = digest_of(file, length)
+    digest = digest_of_zip(file, length)
     file.seek(length - len(NO_DIGEST))
     file.write(digest)
     file.seek(0, io.SEEK_END)
