@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_savo import SAVO
 from sb3_savo.files.objects import read_object
-from sb3_savo.zoo.unfinished_runs import ZooRun, find_unfinished_run, settings_of
+from sb3_savo.zoo.unfinished_runs import ZooRun, command_settings, find_unfinished_run
 from tests.checkpoints.runs import Interrupted, count_rollouts, interrupted_at
 
 ID = "ShortPendulum-v0"
@@ -177,11 +177,11 @@ def test_a_damaged_file_is_named(tmp_path, content):
     ],
 )
 def test_which_seeds_are_compared(args, argv, expected):
-    assert settings_of(Namespace(seed=3, **args), {}, argv, 3)["seed"] == expected
+    assert command_settings(Namespace(seed=3, **args), {}, argv, 3)["seed"] == expected
 
 
 def test_settings_are_compared_by_what_they_mean():
-    first = settings_of(Namespace(device="cpu", n=1, verbose=0), {"policy_kwargs": {"activation_fn": th.nn.ReLU}}, [], 0)
-    again = settings_of(Namespace(device="cuda", n=1, verbose=1), {"policy_kwargs": {"activation_fn": th.nn.ReLU}}, [], 0)
-    other = settings_of(Namespace(device="cpu", n=1, verbose=0), {"policy_kwargs": {"activation_fn": th.nn.Tanh}}, [], 0)
+    first = command_settings(Namespace(device="cpu", n=1, verbose=0), {"policy_kwargs": {"activation_fn": th.nn.ReLU}}, [], 0)
+    again = command_settings(Namespace(device="cuda", n=1, verbose=1), {"policy_kwargs": {"activation_fn": th.nn.ReLU}}, [], 0)
+    other = command_settings(Namespace(device="cpu", n=1, verbose=0), {"policy_kwargs": {"activation_fn": th.nn.Tanh}}, [], 0)
     assert first == again != other

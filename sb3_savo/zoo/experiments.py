@@ -19,7 +19,7 @@ from sb3_savo.files.objects import load_vec_normalize, seal_pickle
 from sb3_savo.vec_env import WatchedSubprocVecEnv
 from sb3_savo.zoo.hyperparams import check_hyperparams, check_unique_keys, hyperparams_file
 from sb3_savo.zoo.samplers import N_ITEMS
-from sb3_savo.zoo.unfinished_runs import WithCheckpoints, ZooRun, find_unfinished_run, settings_of
+from sb3_savo.zoo.unfinished_runs import WithCheckpoints, ZooRun, command_settings, find_unfinished_run
 
 # The mixin's methods call those of the RL Zoo's class, of which a type checker knows nothing here
 Base: Any = Any if TYPE_CHECKING else object
@@ -66,7 +66,7 @@ class OurExperiments(Base):
                     stacklevel=3,
                 )
             else:
-                self._settings = settings_of(self.args, saved_hyperparams, sys.argv, self.seed)
+                self._settings = command_settings(self.args, saved_hyperparams, sys.argv, self.seed)
         return hyperparams, saved_hyperparams
 
     def create_log_folder(self) -> None:

@@ -41,7 +41,7 @@ class ZooRun:
     The folder of a run that writes checkpoints.
 
     :param folder: The folder
-    :param settings: What the command asked for, see :func:`settings_of`
+    :param settings: What the command asked for, see :func:`command_settings`
     :param seed: The seed of the run
     """
 
@@ -101,7 +101,7 @@ class WithCheckpoints:
         self._run.has_learned = True
 
 
-def settings_of(args: argparse.Namespace, hyperparams: Mapping[str, Any], argv: list[str], seed: int) -> dict[str, Any]:
+def command_settings(args: argparse.Namespace, hyperparams: Mapping[str, Any], argv: list[str], seed: int) -> dict[str, Any]:
     """
     :param args: The arguments of the command, as the RL Zoo has parsed them
     :param hyperparams: The hyperparameters
