@@ -114,6 +114,8 @@ class GreedyAC(MaximizerAlgorithm):
     """
 
     explores_by_noise = False
+    default_n_critics: ClassVar[int] = 1
+    """Number of critics where ``policy_kwargs`` does not give one."""
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -162,7 +164,7 @@ class GreedyAC(MaximizerAlgorithm):
         super()._setup_model()
 
     def _policy_arguments(self) -> dict[str, Any]:
-        own = {"samples_actor": not self.explores_by_noise, "n_critics": 2 if self.explores_by_noise else 1}
+        own = {"samples_actor": not self.explores_by_noise, "n_critics": self.default_n_critics}
         return {**own, **super()._policy_arguments()}
 
     def update_actors(self, batch: Batch) -> None:
@@ -218,3 +220,4 @@ class GreedyTD3(GreedyAC):
     """
 
     explores_by_noise = True
+    default_n_critics = 2
