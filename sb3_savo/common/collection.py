@@ -24,7 +24,7 @@ from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.common.action_noise import check_action_noise, draw_action_noise
 from sb3_savo.common.before_learning import callbacks_in, steps_to_do
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage, end_episodes
-from sb3_savo.common.environments import last_observations, watch_shapes
+from sb3_savo.common.environments import watch_shapes
 from sb3_savo.common.exploration import (
     CandidateNoise,
     StepSchedule,
@@ -33,11 +33,12 @@ from sb3_savo.common.exploration import (
     sample_noise,
     value_at,
 )
-from sb3_savo.common.finite import BROKEN_POLICY, check_finite, check_numbers
+from sb3_savo.common.finite import BROKEN_POLICY, check_finite
 from sb3_savo.common.masked_evaluation import mask_evaluations
 from sb3_savo.common.observations import OF_AN_ENVIRONMENT, ObservationCheck
 from sb3_savo.common.plausible import PlausibleRange
 from sb3_savo.common.policies import MaximizerPolicy
+from sb3_savo.common.transition_checks import check_first_observations, check_transition
 
 if TYPE_CHECKING:
     from sb3_savo.common.checkpoints import CheckpointedRun
@@ -214,13 +215,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         self._action_masks = self._current_masks() if self.has_masks else None
         self._check_action_noise()
         self._plausible_range = PlausibleRange(self.gamma)
-        moment = f"step {self.num_timesteps}"
-        if self._vec_normalize_env is not None:
-            check_finite("observation", self._last_original_obs, moment)
-            check_finite("normalized observation", self._last_obs, moment)
-        else:
-            check_finite("observation", self._last_obs, moment)
-        self._check_space(self._last_obs, moment)
+        check_first_observations(self)
         return total_timesteps, callback
 
     def _check_action_noise(self) -> None:
@@ -380,7 +375,7 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        self._check_transition(new_obs, reward, dones, infos)
+        check_transition(self, new_obs, reward, dones, infos)
         if self._action_masks is not None and isinstance(replay_buffer, CandidateStorage):
             next_masks = self._current_masks()
             self._action_masks = next_masks.copy()
@@ -392,57 +387,3 @@ class CollectingAlgorithm(OffPolicyAlgorithm):
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
         if self.candidate_noise is not None:
             self.candidate_noise.reset(dones)
-
-    def _check_transition(
-        self,
-        new_obs: np.ndarray | dict[str, np.ndarray],
-        reward: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
-        """
-        Stop before a transition enters the replay buffer that spoils what is learned, or that ``predict`` would refuse.
-
-        :raises NonFiniteError: if an observation or a reward is not finite
-        :raises ValueError: if an observation has another shape than its space, or is far beyond it, or a reward or the end of
-            an episode is no number
-        """
-        moment = f"step {self.num_timesteps}"
-        check_numbers("reward", reward, self.n_envs, moment)
-        check_numbers("done", dones, self.n_envs, moment)
-        if self._vec_normalize_env is not None:
-            # First the original values, which are stored: NaN in one environment spreads by the statistics to all
-            check_finite("observation", self._vec_normalize_env.get_original_obs(), moment)
-            check_finite("normalized observation", new_obs, moment)
-            reward = self._vec_normalize_env.get_original_reward()
-        else:
-            check_finite("observation", new_obs, moment)
-        self._check_space(new_obs, moment)
-        check_finite("reward", reward, moment)
-        if self._plausible_range is not None:
-            self._plausible_range.check_reward(reward, self.num_timesteps)
-        for i, last in last_observations(dones, infos):
-            check_finite(f"terminal observation of environment {i} at {moment}", last)
-            self._check_space(last, f"the end of an episode of environment {i}, {moment}")
-
-    def _check_last_observations(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """
-        Check the last observations of episodes before they are normalized.
-
-        :raises NonFiniteError: if one is not finite
-        """
-        for i, last in last_observations(dones, infos):
-            check_finite(f"terminal observation of environment {i} at step {self.num_timesteps + self.n_envs}", last)
-
-    def _check_space(self, obs: Any, moment: str) -> None:
-        """
-        :param obs: Observations of all environments, or one observation
-        :param moment: When they were made
-        :raises TypeError: if they are not of the observation space
-        :raises ValueError: if they have another shape than the observation space, or are far beyond it
-        """
-        if self._check_observation is not None:
-            try:
-                self._check_observation(obs)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"At {moment}: {error}") from None

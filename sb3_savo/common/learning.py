@@ -6,6 +6,7 @@ import pathlib
 import warnings
 from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch as th
@@ -27,6 +28,7 @@ from sb3_savo.common.collection import CollectingAlgorithm
 from sb3_savo.common.environments import check_spaces_match, make_env, watching_last_observations
 from sb3_savo.common.loading import check_replay_buffer
 from sb3_savo.common.saving import load_model, load_replay_buffer, save_model, save_replay_buffer
+from sb3_savo.common.transition_checks import check_last_observations
 from sb3_savo.common.updater import Precision, Updater
 
 SelfLearningAlgorithm = TypeVar("SelfLearningAlgorithm", bound="LearningAlgorithm")
@@ -142,7 +144,8 @@ class LearningAlgorithm(InheritedArguments, CollectingAlgorithm):
         run = nullcontext() if checkpoints is None else CheckpointedRun(self, checkpoints, start)
         watch: AbstractContextManager[None] = nullcontext()
         if self._vec_normalize_env is not None:
-            watch = watching_last_observations(self._vec_normalize_env.venv, self._check_last_observations)
+            check = partial(check_last_observations, self)
+            watch = watching_last_observations(self._vec_normalize_env.venv, check)
         try:
             with watch, run as self._checkpointed_run:
                 if self._checkpointed_run is None or self._checkpointed_run.checkpoint is None:
