@@ -109,7 +109,7 @@ has_bfloat16_hardware = lambda device: False
 has_numpy_twin = lambda method: method
 numpy_policy = lambda policy: None
 keep_freed_memory = lambda: False
-sample = lambda buffer, batch_size, env: buffer.sample(batch_size, env=env)
+sample_batch = lambda buffer, batch_size, env: buffer.sample(batch_size, env=env)
 upload = lambda tensor, device: tensor.to(device)
 """
 

@@ -15,7 +15,7 @@ Everything that is here for speed alone. This module is the only door: nothing o
 :func:`keep_freed_memory`
     Fewer page faults in the update of large networks. Shown by ``python -m benchmarks.speed --parts update``; switched off by
     glibc's own variable ``MALLOC_TRIM_THRESHOLD_`` in the environment; it changes no value.
-:func:`sample` and :func:`upload`
+:func:`sample_batch` and :func:`upload`
     Batches for a GPU, for which neither the GPU nor Python waits. They have never run on a GPU, and change nothing on the CPU;
     kept equal by ``tests/acceleration/test_uploads.py``, which also tests that a gradient step asks a GPU for no value.
 :func:`has_bfloat16_hardware`
@@ -29,7 +29,7 @@ from sb3_savo.acceleration.allocator import keep_freed_memory
 from sb3_savo.acceleration.bfloat16 import has_bfloat16_hardware
 from sb3_savo.acceleration.compiled_losses import CompiledLosses
 from sb3_savo.acceleration.numpy_policy import has_numpy_twin, numpy_policy
-from sb3_savo.acceleration.uploads import sample, upload
+from sb3_savo.acceleration.uploads import sample_batch, upload
 
 __all__ = [
     "CompiledLosses",
@@ -37,6 +37,6 @@ __all__ = [
     "has_numpy_twin",
     "keep_freed_memory",
     "numpy_policy",
-    "sample",
+    "sample_batch",
     "upload",
 ]

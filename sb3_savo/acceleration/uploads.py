@@ -28,7 +28,7 @@ def upload(tensor: th.Tensor, device: th.device) -> th.Tensor:
     return tensor.to(device)
 
 
-def sample(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None) -> Any:
+def sample_batch(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None) -> Any:
     """
     What the buffer's ``sample`` returns. For a GPU, the transitions are put together on the CPU, while the GPU computes, and
     then uploaded.

@@ -7,7 +7,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.utils import update_learning_rate
 from torch.autograd.profiler import record_function
 
-from sb3_savo.acceleration import sample
+from sb3_savo.acceleration import sample_batch
 from sb3_savo.common.buffers import Batch, draws_independently, split
 from sb3_savo.common.learning import LearningAlgorithm
 from sb3_savo.common.plausible import GRADIENT_INTERVAL, check_metrics
@@ -96,7 +96,7 @@ class TrainingAlgorithm(LearningAlgorithm):
         for start in range(0, gradient_steps, at_once):
             n = min(at_once, gradient_steps - start)
             with record_function("sample"):
-                samples: Batch = sample(buffer, n * batch_size, self._vec_normalize_env)
+                samples: Batch = sample_batch(buffer, n * batch_size, self._vec_normalize_env)
             yield from split(samples, n)
 
     @property

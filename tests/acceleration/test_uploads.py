@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sb3_savo import SAVO
-from sb3_savo.acceleration.uploads import sample, upload
+from sb3_savo.acceleration.uploads import sample_batch, upload
 from sb3_savo.common.buffers import CandidateStorage
 from tests.algorithms import ALGORITHMS
 from tests.models import BATCH, QUICK
@@ -175,7 +175,7 @@ def test_batches_are_made_on_the_cpu_and_uploaded(kind, monkeypatch):
     monkeypatch.setattr("sb3_savo.acceleration.uploads.upload", lambda tensor, device: uploads.append(tensor) or tensor)
     buffer.device = META
     np.random.seed(0)
-    batch = sample(buffer, BATCH, None)
+    batch = sample_batch(buffer, BATCH, None)
     assert buffer.device == META
     leaves = [leaf for leaf in tree_leaves(batch) if leaf is not None]
     assert {id(leaf) for leaf in leaves} == {id(tensor) for tensor in uploads}
@@ -192,7 +192,7 @@ def test_a_buffer_of_a_users_own_is_asked_as_it_is():
 
     buffer = OnDevice(10, BOX, BOX, device="cpu")
     buffer.device = META
-    assert sample(buffer, 3, None) == META
+    assert sample_batch(buffer, 3, None) == META
 
 
 def test_pinned_memory_is_for_cuda_alone():
