@@ -25,7 +25,7 @@ from sb3_savo.common.loading import (
     read_complete_model,
     restore,
 )
-from sb3_savo.files.allocation import LimitedTensors, bytes_in
+from sb3_savo.files.allocation import LimitedTensors, size_in_bytes
 from sb3_savo.files.models import needs_pickle, write_model
 from sb3_savo.files.objects import read_object, write_object
 
@@ -91,7 +91,7 @@ def load_model(
         check_attributes(data)
         known = {*vars(model), *ADDED_LATER}
         model.__dict__.update({name: value for name, value in {**data, **attributes}.items() if name in known})
-        with nullcontext() if allow_pickle else LimitedTensors(bytes_in(states)):
+        with nullcontext() if allow_pickle else LimitedTensors(size_in_bytes(states)):
             model._setup_model()
         if not allow_pickle:
             check_known(data, {*vars(model), *(custom_objects or {})})

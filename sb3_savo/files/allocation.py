@@ -41,7 +41,7 @@ class LimitedTensors(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def bytes_in(states: Any) -> int:
+def size_in_bytes(states: Any) -> int:
     """
     :param states: Tensors, in containers
     :return: The size of the tensors
@@ -53,4 +53,4 @@ def bytes_in(states: Any) -> int:
         parts = states.values()
     elif isinstance(states, (list, tuple)):
         parts = states
-    return sum(bytes_in(part) for part in parts)
+    return sum(size_in_bytes(part) for part in parts)

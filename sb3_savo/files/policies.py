@@ -10,7 +10,7 @@ from stable_baselines3.common.utils import get_device
 
 from sb3_savo.arguments import check_device, check_flag
 from sb3_savo.files import tensors
-from sb3_savo.files.allocation import LimitedTensors, bytes_in
+from sb3_savo.files.allocation import LimitedTensors, size_in_bytes
 from sb3_savo.files.archives import reading, seal
 from sb3_savo.files.atomic import in_memory
 from sb3_savo.files.errors import FileError, UnsafeFileError, explain
@@ -87,7 +87,7 @@ class SavedAlone(BaseModel):
         check_flag("allow_pickle", allow_pickle)
         state, arguments = read_policy(path, allow_pickle)
         try:
-            with nullcontext() if allow_pickle else LimitedTensors(bytes_in(state)):
+            with nullcontext() if allow_pickle else LimitedTensors(size_in_bytes(state)):
                 model = cls(**arguments)
             model.load_state_dict(state)
         except (TypeError, ValueError, RuntimeError) as error:
