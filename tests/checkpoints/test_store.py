@@ -302,7 +302,7 @@ def test_only_transitions_are_cut_where_the_buffer_is_not_full():
     model = SAVO("MlpPolicy", ActionEmbedding(IdentityEnv(dim=100), items.embeddings), **SMALL).learn(30)
     environments.start_recording(model.env)
     model.env.reset()
-    arrays = snapshot.take(model, ConvertCallback(None), False).arrays
+    arrays = snapshot.take_snapshot(model, ConvertCallback(None), False).arrays
     cut = {name for name, (_, n_rows) in arrays.items() if n_rows is not None}
     assert {"run.buffer.actions", "run.buffer.rewards"} <= cut
     assert not any("_space" in name for name in cut)

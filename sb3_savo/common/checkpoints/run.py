@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import configure
 from sb3_savo.common.checkpoints.callbacks import evaluation_environments
 from sb3_savo.common.checkpoints.environments import start_recording, stop_recording
 from sb3_savo.common.checkpoints.logs import cut_events
-from sb3_savo.common.checkpoints.snapshot import check_continues, log_folder, put_back, take
+from sb3_savo.common.checkpoints.snapshot import check_continues, log_folder, put_back, take_snapshot
 from sb3_savo.common.checkpoints.store import Store
 from sb3_savo.files.errors import FileError, explain
 
@@ -148,7 +148,7 @@ class CheckpointedRun:
         began = time.monotonic()
         assert self._callback is not None
         try:
-            snapshot = take(self.model, self._callback, is_finished)
+            snapshot = take_snapshot(self.model, self._callback, is_finished)
         except TypeError as error:
             if not self.store.folders():  # nothing is lost yet
                 raise

@@ -68,7 +68,7 @@ class Snapshot(NamedTuple):
     about: dict[str, Any]
 
 
-def take(model: BaseAlgorithm, callback: BaseCallback, is_finished: bool) -> Snapshot:
+def take_snapshot(model: BaseAlgorithm, callback: BaseCallback, is_finished: bool) -> Snapshot:
     """
     :param model: A model that learns, between two rollouts
     :param callback: The callbacks of the run
