@@ -38,7 +38,7 @@ from sb3_savo.envs.movielens.dataset import (
     centered_ratings,
     find_dataset,
     movie_embeddings,
-    read_log,
+    read_rating_log,
     user_profiles,
 )
 from tests.models import SMALL
@@ -139,7 +139,7 @@ def tiny(fitted, monkeypatch):
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_formats(dataset, tmp_path):
-    expected, log = tiny_log(), read_log(dataset, write_files(tiny_log(), tmp_path, dataset))
+    expected, log = tiny_log(), read_rating_log(dataset, write_files(tiny_log(), tmp_path, dataset))
     np.testing.assert_array_equal(log.users, expected.users)
     np.testing.assert_array_equal(log.movies, expected.movies)
     np.testing.assert_array_equal(log.ratings, expected.ratings)
@@ -244,7 +244,7 @@ def test_download(tmp_path, cache, server, monkeypatch):
     folder = cache / "ml-1m"
     with ThreadPoolExecutor(4) as threads:
         assert set(threads.map(find_dataset, ["ml-1m"] * 4)) == {folder}
-    np.testing.assert_array_equal(read_log("ml-1m", folder).movies, tiny_log().movies)
+    np.testing.assert_array_equal(read_rating_log("ml-1m", folder).movies, tiny_log().movies)
     assert server == ["/ml-1m.zip"]
     assert {path.name for path in folder.iterdir()} == {"ratings.dat", "movies.dat", ".lock"}
 
@@ -739,7 +739,7 @@ def real(tmp_path_factory):
 
 
 def test_real_files(real):
-    log = read_log("ml-latest-small", real[0])
+    log = read_rating_log("ml-latest-small", real[0])
     assert len(log.genres) == 9742 and log.n_users == 610 and len(log.ratings) == 100_836
     # Toy Story (1995) has the genres Adventure|Animation|Children|Comedy|Fantasy; the first user rated it 4
     assert log.genres[0].sum() == 5 and log.genres.shape[1] == 20

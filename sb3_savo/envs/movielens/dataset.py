@@ -128,7 +128,7 @@ def _download(dataset: str, folder: Path) -> None:
                 os.replace(Path(unpacked) / member, folder / Path(member).name)
 
 
-def read_log(dataset: str, folder: Path) -> RatingLog:
+def read_rating_log(dataset: str, folder: Path) -> RatingLog:
     """
     Read the files of a data set.
 

@@ -25,7 +25,7 @@ from sb3_savo.envs.movielens.dataset import (
     centered_ratings,
     find_dataset,
     movie_embeddings,
-    read_log,
+    read_rating_log,
     user_profiles,
 )
 from sb3_savo.envs.pictures import draw_bars
@@ -234,7 +234,7 @@ def fit_splits(dataset: str, folder: Path, split_seed: int) -> dict[str, np.ndar
     :param split_seed: Seed of the draw of the offline users
     :return: Arrays by name: the embeddings, and for each split the users' profiles, the number of ratings and the click model
     """
-    log = read_log(dataset, folder)
+    log = read_rating_log(dataset, folder)
     offline = np.zeros(log.n_users, dtype=bool)
     offline[np.random.default_rng(split_seed).permutation(log.n_users)[: round(OFFLINE_SHARE * log.n_users)]] = True
     embeddings = movie_embeddings(log, offline)
