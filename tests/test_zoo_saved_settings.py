@@ -16,7 +16,7 @@ from torch import nn
 
 from sb3_savo.files.errors import FileError, UnsafeFileError
 from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize
-from sb3_savo.zoo.saved_settings import MAX_BYTES, check_saved_settings, check_settings, modules_named_by_user
+from sb3_savo.zoo.saved_settings import MAX_BYTES, check_saved_settings, check_yaml, modules_named_by_user
 from tests.zoo_programs import run_program
 
 ID = "Pendulum-v1"
@@ -123,14 +123,14 @@ OWN = ["env_wrapper: own_package.parts.Own", "policy_kwargs: {x: !!python/name:o
 @pytest.mark.parametrize("text", OWN)
 def test_a_module_that_the_command_names_is_trusted(own_package, text):
     with pytest.raises(UnsafeFileError, match="--gym-packages MODULE"):
-        check_settings(text)
+        check_yaml(text)
     assert "own_package" not in sys.modules
-    check_settings(text, ["own_package"])
-    check_settings(text, ["own_package.envs"])
+    check_yaml(text, ["own_package"])
+    check_yaml(text, ["own_package.envs"])
     with pytest.raises(FileError, match=r"own_package\.nothing"):
-        check_settings(text.replace("parts", "nothing"), ["own_package"])
+        check_yaml(text.replace("parts", "nothing"), ["own_package"])
     with pytest.raises(UnsafeFileError):
-        check_settings("env_wrapper: own_package.parts.gymnasium", ["own_package"])
+        check_yaml("env_wrapper: own_package.parts.gymnasium", ["own_package"])
 
 
 @pytest.mark.parametrize("arguments", [("--gym-packages", "own_package"), ("--gym-p=own_package", "-n", "5")], ids=str)
@@ -170,7 +170,7 @@ LAUGHS = {
 @pytest.mark.parametrize("name", LAUGHS)
 def test_aliases_of_aliases_are_refused(name):
     with pytest.raises(FileError, match="in the place of every alias"):
-        check_settings(LAUGHS[name])
+        check_yaml(LAUGHS[name])
 
 
 def test_long_files_are_refused_unread(tmp_path):
@@ -183,7 +183,7 @@ def test_long_files_are_refused_unread(tmp_path):
 @pytest.mark.parametrize("value", ["!!int x", "!!int ''", "!!bool x", "!!timestamp x", f"!!int {'9' * 5000}", "!!float x"])
 def test_values_that_do_not_fit_their_tags_are_named(value):
     with pytest.raises(FileError, match="a value does not fit its tag"):
-        check_settings(f"a: {value}")
+        check_yaml(f"a: {value}")
 
 
 GENUINE = [
@@ -201,7 +201,7 @@ GENUINE = [
 
 @pytest.mark.parametrize("settings", GENUINE, ids=str)
 def test_genuine_settings(settings):
-    check_settings(yaml.dump(settings))
+    check_yaml(yaml.dump(settings))
 
 
 UNSAFE = {
@@ -231,7 +231,7 @@ UNSAFE = {
 @pytest.mark.parametrize("text", UNSAFE)
 def test_unsafe_settings(text):
     with pytest.raises(UnsafeFileError) as caught:
-        check_settings(text)
+        check_yaml(text)
     assert UNSAFE[text] in str(caught.value) and "may execute code" in str(caught.value)
     assert "antigravity" not in sys.modules
 

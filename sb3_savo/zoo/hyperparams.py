@@ -27,7 +27,7 @@ def check_hyperparams(hyperparams: dict[str, Any], config: str) -> None:
     :raises ValueError: if one is out of its range, or another one is missing
     """
     for name in ("learning_rate", "qf_learning_rate"):
-        check_learning_rate(name, hyperparams.get(name), config)
+        check_learning_rate_text(name, hyperparams.get(name), config)
     if "n_envs" in hyperparams:
         check_integer("n_envs", hyperparams["n_envs"], low=1)
     if "n_timesteps" in hyperparams:
@@ -43,7 +43,7 @@ def check_hyperparams(hyperparams: dict[str, Any], config: str) -> None:
         check_number("noise_std", hyperparams["noise_std"])
 
 
-def check_learning_rate(name: str, value: Any, config: str) -> None:
+def check_learning_rate_text(name: str, value: Any, config: str) -> None:
     """
     :param name: The hyperparameter
     :param value: A number, or e.g. ``lin_0.001`` for a line to zero

@@ -52,7 +52,7 @@ def check_saved_settings(folder: Path, trusted: Collection[str] = ()) -> None:
     for path in (folder / name for name in FILES):
         if path.is_file():
             try:
-                check_settings(read_short(path), trusted)
+                check_yaml(read_short(path), trusted)
             except FileError as error:
                 raise explain(path, error) from error
             except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -72,7 +72,7 @@ def read_short(path: Path) -> str:
     return content.decode("utf-8")
 
 
-def check_settings(text: str, trusted: Collection[str] = ()) -> None:
+def check_yaml(text: str, trusted: Collection[str] = ()) -> None:
     """
     :param text: YAML of the RL Zoo
     :param trusted: See :func:`check_saved_settings`

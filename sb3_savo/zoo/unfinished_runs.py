@@ -23,7 +23,7 @@ from sb3_savo.files.atomic import write
 
 ABOUT, LOCK, CHECKPOINTS = "run.json", "run.lock", "checkpoints"
 # Arguments of the command that may be others where a run goes on. The seed is compared apart from them.
-FREE_ARGUMENTS = (
+FREE_OPTIONS = (
     "command",
     "device",
     "log_folder",
@@ -109,7 +109,7 @@ def command_settings(args: argparse.Namespace, hyperparams: Mapping[str, Any], a
     :param seed: The seed
     :return: JSON by which one command is compared with another. Its entry "seed" is None if the RL Zoo has drawn it.
     """
-    arguments = {name: value for name, value in sorted(vars(args).items()) if name not in FREE_ARGUMENTS}
+    arguments = {name: value for name, value in sorted(vars(args).items()) if name not in FREE_OPTIONS}
     settings = {
         "arguments": arguments,
         "hyperparams": dict(hyperparams),
