@@ -290,7 +290,7 @@ def check_output(args: argparse.Namespace) -> None:
         raise ValueError(f"--output {args.output}: the folder {args.output.parent} is not there.")
 
 
-def check_numbers(args: argparse.Namespace) -> None:
+def check_ranges(args: argparse.Namespace) -> None:
     """
     :param args: The command's arguments
     :raises ValueError: if a number is out of its range
@@ -306,7 +306,7 @@ def main() -> None:
     parser, args = parse_arguments()
     try:
         check_output(args)
-        check_numbers(args)
+        check_ranges(args)
         if args.command != "numbers":
             with needs_extra("plots", "A picture"):
                 import matplotlib  # noqa: F401
