@@ -1,9 +1,10 @@
-"""Small models, and networks of a user's own, that several tests share."""
+"""Small models, and a network and a replay buffer of a user's own, that several tests share."""
 
 import re
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
@@ -47,3 +48,7 @@ class BatchNormExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations):
         return self.net(observations)
+
+
+class PlainReplayBuffer(ReplayBuffer):
+    """A user's own buffer, which knows nothing of candidates, masks or known actions."""

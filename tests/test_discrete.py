@@ -14,7 +14,7 @@ from gymnasium import spaces
 from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as maskable_evaluate_policy
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv, IdentityEnv, SimpleMultiObsEnv
@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 from sb3_savo import SAVO, ActionEmbedding, EmbeddedDiscrete
 from sb3_savo.common.buffers import CandidateHerReplayBuffer, CandidateReplayBuffer, CandidateStorage
 from sb3_savo.savo import SAVOPolicy
-from tests.models import BATCH, SMALL, make_model, sample, without_addresses
+from tests.models import BATCH, SMALL, PlainReplayBuffer, make_model, sample, without_addresses
 from tests.reference import propose, q_min, spread_out, surrogate
 
 ENV_ID = "MiningExpedition-v0"
@@ -166,9 +166,6 @@ def test_smoothing_is_the_default_for_items_only():
 
 
 def test_stored_items_without_candidates_are_found_anew():
-    class PlainReplayBuffer(ReplayBuffer):
-        """A user's own buffer, which knows nothing of candidates."""
-
     model = make_model(env=ENV_ID, surrogate="approximate", replay_buffer_class=PlainReplayBuffer)
     batch = sample(model)
     assert batch.actions.shape == (BATCH, DIM)
@@ -464,9 +461,6 @@ def test_predict_with_masks():
 
 
 def test_masks_need_a_place_in_the_buffer():
-    class PlainReplayBuffer(ReplayBuffer):
-        """A user's own buffer, which knows nothing of masks."""
-
     model = SAVO("MlpPolicy", masked_env(), replay_buffer_class=PlainReplayBuffer, **QUICK)
     with pytest.raises(ValueError, match=r"env has action masks, but the PlainReplayBuffer of this model is for .* without"):
         model.learn(10)

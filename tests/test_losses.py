@@ -8,14 +8,13 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import TD3
-from stable_baselines3.common.buffers import ReplayBuffer
 
 from sb3_savo import SAVO
 from sb3_savo.common.buffers import CandidateReplayBufferSamples
 from sb3_savo.savo.savo import anchor_thresholds
 from tests import models
 from tests.algorithms import ALGORITHMS
-from tests.models import BATCH, sample
+from tests.models import BATCH, PlainReplayBuffer, sample
 from tests.reference import critic_pairs, propose, q_min, surrogate
 
 ENV_ID = "InvertedDoublePendulumRestricted-v5"
@@ -225,10 +224,6 @@ def test_target_policy_noise_is_clipped_noise_on_the_picked_action():
 def test_anchor_thresholds():
     q_values = th.tensor([[1.0, 3.0, 2.0, 5.0], [4.0, 0.0, 1.0, 2.0]])
     assert anchor_thresholds(q_values).tolist() == [[1.0, 3.0, 3.0], [4.0, 4.0, 4.0]]
-
-
-class PlainReplayBuffer(ReplayBuffer):
-    """A user's own buffer, which knows nothing of candidates."""
 
 
 def test_without_stored_candidates_the_anchors_are_proposed_anew():

@@ -24,16 +24,12 @@ from sb3_savo.savo.memory import (
     make_item_pool,
     make_pool,
 )
-from tests.models import BATCH, SMALL, make_model, sample
+from tests.models import BATCH, SMALL, PlainReplayBuffer, make_model, sample
 from tests.reference import propose, q_min
 from tests.test_buffers import BOX, GOALS, ITEMS, VECTOR, Board, Reach
 
 N_POOL = 1 + N_OTHERS + N_NEAR + N_UNIFORM
 KINDS = [ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer]
-
-
-class PlainReplayBuffer(ReplayBuffer):
-    """A user's own buffer, which keeps no known actions."""
 
 
 def memory_model(env="InvertedDoublePendulumRestricted-v5", **kwargs):
