@@ -38,7 +38,7 @@ DATA = Path(__file__).parent / "data"
 
 
 class Bomb:
-    """A pickle of this leaves a file behind when it is executed."""
+    """A pickle of this makes a folder when it is executed."""
 
     def __init__(self, path):
         self.path = str(path)

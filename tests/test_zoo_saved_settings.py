@@ -1,6 +1,5 @@
 """Crafted files beside an agent: the RL Zoo refuses them for our algorithms, and nothing in them is executed."""
 
-import os
 import pickle
 import sys
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from torch import nn
 from sb3_savo.files.errors import FileError, UnsafeFileError
 from sb3_savo.files.objects import load_vec_normalize, save_vec_normalize
 from sb3_savo.zoo.saved_settings import MAX_BYTES, check_saved_settings, check_yaml, modules_named_by_user
+from tests.test_safe_files import Bomb
 from tests.zoo_programs import run_program
 
 ID = "Pendulum-v1"
@@ -25,16 +25,6 @@ HYPERPARAMS = ("learning_starts:40", "buffer_size:500", "policy_kwargs:dict(net_
 
 class OwnWrapper(gym.Wrapper):
     """A wrapper of a module that was imported before."""
-
-
-class Bomb:
-    """A pickle of this makes a folder when it is executed."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
 
 
 @pytest.fixture
