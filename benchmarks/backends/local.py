@@ -75,6 +75,18 @@ class LocalJob:
             pass
 
 
+def do_run(run: Run, folder: Path, threads: int) -> Outcome:
+    """
+    Do a run in a process of its own on the machine where this is called; it dies with the process that calls this.
+
+    :param run: The run
+    :param folder: Its folder
+    :param threads: Number of threads that it may use
+    :return: How it ended
+    """
+    return LocalJob(run, folder, threads).wait()
+
+
 class LocalBackend:
     """Runs as processes of this machine."""
 

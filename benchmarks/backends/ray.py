@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 
 from benchmarks.backends import Outcome
-from benchmarks.backends.local import CHECKOUT, LocalJob
+from benchmarks.backends.local import CHECKOUT, do_run
 from benchmarks.suite import Run
 from sb3_savo.extras import needs_extra
 
@@ -25,18 +25,6 @@ with needs_extra("benchmarks", "--backend ray"):
     import ray
 
 
-def do(run: Run, folder: Path, threads: int) -> Outcome:
-    """
-    Do a run in a process of its own on the machine where Ray calls this function. The process dies with Ray's worker.
-
-    :param run: The run
-    :param folder: Its folder
-    :param threads: Number of threads that it may use
-    :return: How it ended
-    """
-    return LocalJob(run, folder, threads).wait()
-
-
 class RayJob:
     """
     A run as a task of Ray, which Ray starts again elsewhere if its worker or its machine dies.
@@ -47,7 +35,7 @@ class RayJob:
     """
 
     def __init__(self, run: Run, folder: Path, threads: int):
-        self.task = ray.remote(num_cpus=threads, max_retries=3)(do).remote(run, folder, threads)
+        self.task = ray.remote(num_cpus=threads, max_retries=3)(do_run).remote(run, folder, threads)
 
     def outcome(self) -> Outcome | None:
         done, _ = ray.wait([self.task], timeout=0)

@@ -8,7 +8,7 @@ Every machine of the cluster needs this checkout and the results folder under th
 from pathlib import Path
 
 from benchmarks.backends import Outcome
-from benchmarks.backends.local import LocalJob
+from benchmarks.backends.local import do_run
 from benchmarks.suite import Run
 from sb3_savo.extras import needs_extra
 
@@ -17,18 +17,6 @@ with needs_extra("benchmarks", "--backend slurm"):
 
 # Folder of submitit's files in the folder of a run
 FILES = "slurm"
-
-
-def do(run: Run, folder: Path, threads: int) -> Outcome:
-    """
-    Do a run in a process of its own on the machine of the job.
-
-    :param run: The run
-    :param folder: Its folder
-    :param threads: Number of threads that it may use
-    :return: How it ended
-    """
-    return LocalJob(run, folder, threads).wait()
 
 
 class SlurmJob:
@@ -66,7 +54,7 @@ class SlurmBackend:
     def start(self, run: Run, folder: Path, threads: int) -> SlurmJob:
         executor = submitit.AutoExecutor(folder / FILES, cluster=self.cluster)
         executor.update_parameters(name=f"{run.task}-{run.method}-{run.seed}", cpus_per_task=threads)
-        return SlurmJob(executor.submit(do, run, folder, threads))
+        return SlurmJob(executor.submit(do_run, run, folder, threads))
 
     def close(self) -> None:
         pass
