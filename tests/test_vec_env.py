@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from sb3_savo import SAVO, WatchedSubprocVecEnv
 from sb3_savo.vec_env import WorkerError
 from tests.models import SMALL
+from tests.waiting import wait_until
 
 # Far above what the test needs on a busy machine, far below what would pass for a hang
 HANG_SECONDS = 60
@@ -243,10 +244,7 @@ if __name__ == "__main__":
     trainer.kill()
     trainer.wait()
     trainer.stdout.close()
-    deadline = time.monotonic() + HANG_SECONDS
-    while any(is_running(worker) for worker in workers):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(is_running(worker) for worker in workers), HANG_SECONDS)
 
 
 TERMINATED = """

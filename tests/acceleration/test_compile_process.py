@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from torch import nn
 from sb3_savo.acceleration import compile_process
 from sb3_savo.acceleration.ahead_of_time import load
 from sb3_savo.acceleration.compile_process import CompileProcess
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
 
@@ -48,14 +48,6 @@ def children_in(folder):
         except OSError:
             continue
     return [process for process in found if runs(process)]
-
-
-def wait_until(condition):
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    pytest.fail("it did not happen within a minute")
 
 
 @pytest.fixture

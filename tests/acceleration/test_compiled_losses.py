@@ -13,9 +13,10 @@ from sb3_savo import SAVO
 from sb3_savo.acceleration import compile_process, compiled_losses
 from sb3_savo.acceleration.ahead_of_time import AheadOfTimeCompiler
 from tests.acceleration import stand_in
-from tests.acceleration.test_compile_process import HANGING, children_in, wait_until
+from tests.acceleration.test_compile_process import HANGING, children_in
 from tests.checkpoints.runs import Interrupted, count_rollouts, interrupt_and_go_on, interrupted_at
 from tests.models import SMALL
+from tests.waiting import wait_until
 
 ENV_ID = "InvertedPendulumRestricted-v4"
 # The critics' loss is the only one

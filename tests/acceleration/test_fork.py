@@ -17,6 +17,7 @@ import torch as th
 
 from sb3_savo.acceleration import fork as module
 from sb3_savo.acceleration.fork import run_in_fork
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks are for Linux")
 
@@ -139,10 +140,7 @@ def test_a_hook_that_waits_before_the_fork(held, monkeypatch):
         run_in_fork(lambda: os.kill(os.getppid(), signal.SIGKILL))
     assert not children
     until.set()
-    for _ in range(100):
-        if children and not Path(f"/proc/{children[0]}").exists():
-            break
-        time.sleep(0.1)
+    wait_until(lambda: children and not Path(f"/proc/{children[0]}").exists())
     assert len(children) == 1 and run_in_fork(lambda: 1) == 1
 
 
@@ -178,8 +176,5 @@ def test_no_orphan_outlives_a_killed_parent():
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
         parent.kill()
-    for _ in range(100):
-        if not Path(f"/proc/{child}").exists() or "State:\tZ" in Path(f"/proc/{child}/status").read_text():
-            return
-        time.sleep(0.1)
-    pytest.fail("the child outlived its parent")
+    status = Path(f"/proc/{child}/status")
+    wait_until(lambda: not status.exists() or "State:\tZ" in status.read_text())

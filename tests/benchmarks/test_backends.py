@@ -12,7 +12,8 @@ from benchmarks import run as runner
 from benchmarks.recording import RECORD
 from benchmarks.suite import list_runs
 from tests.benchmarks import toy
-from tests.benchmarks.test_run import assert_ended, do, folders, n_starts, old_handler, wait_until  # noqa: F401
+from tests.benchmarks.test_run import assert_ended, do, folders, n_starts, old_handler  # noqa: F401
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 

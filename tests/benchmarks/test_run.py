@@ -16,6 +16,7 @@ from benchmarks.progress import Durations
 from benchmarks.recording import EVALUATIONS, LOG, RECORD, UNFINISHED, share_done
 from benchmarks.suite import Run, list_runs
 from tests.benchmarks import toy
+from tests.waiting import wait_until
 
 # Far above what the tests need on a busy machine
 HANG_SECONDS = 120
@@ -51,13 +52,6 @@ def do(suite, *arguments):
 
 def folders(suite):
     return [suite.parent / "runs" / run.name for run in list_runs(str(suite))]
-
-
-def wait_until(condition):
-    end = time.monotonic() + HANG_SECONDS
-    while not condition():
-        assert time.monotonic() < end, "this hangs"
-        time.sleep(0.05)
 
 
 def n_starts(folder):
