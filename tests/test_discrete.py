@@ -27,6 +27,7 @@ from sb3_savo.common.buffers import CandidateHerReplayBuffer, CandidateReplayBuf
 from sb3_savo.savo import SAVOPolicy
 from tests.models import BATCH, SMALL, PlainReplayBuffer, make_model, sample, without_addresses
 from tests.reference import propose, q_min, spread_out, surrogate
+from tests.test_losses import assert_only_changes
 
 ENV_ID = "MiningExpedition-v0"
 N_ITEMS, DIM = 54, 9
@@ -52,6 +53,13 @@ def nearest(model, point, allowed=None):
 # The losses, against one state at a time
 
 
+def target_from(model, batch, k, items):
+    """The Bellman target of the k-th transition by its definition, from the embeddings of the items proposed next."""
+    s_next = batch.next_observations[k : k + 1]
+    picked = max(items, key=lambda item: model.critic.q1_forward(s_next, item).item())
+    return batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * th.minimum(*model.critic_target(s_next, picked))
+
+
 @pytest.mark.parametrize("n_actors", [1, 3])
 def test_bellman_target(n_actors):
     model = make_model(env=ENV_ID, n_actors=n_actors)
@@ -60,9 +68,7 @@ def test_bellman_target(n_actors):
         s_next = batch.next_observations[k : k + 1]
         with th.no_grad():
             items = [nearest(model, a) for a in propose(model.actor_target, s_next)]
-            picked = max(items, key=lambda item: model.critic.q1_forward(s_next, item).item())
-            target = th.minimum(*model.critic_target(s_next, picked))
-            expected = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * target
+            expected = target_from(model, batch, k, items)
         th.testing.assert_close(y, expected[0], rtol=1e-5, atol=1e-6)
 
 
@@ -146,12 +152,7 @@ def test_each_loss_changes_its_own_networks_only(module):
         "surrogates": model.surrogate_loss,
         "actor": model.actor_loss,
     }
-    names = (*losses, "critic_target", "actor_target")
-    before = {name: [p.clone() for p in getattr(model, name).parameters()] for name in names}
-    model.updater.step(module, losses[module], batch)
-    for name in names:
-        changed = [not th.equal(p, q) for p, q in zip(getattr(model, name).parameters(), before[name], strict=True)]
-        assert all(changed) if name == module else not any(changed)
+    assert_only_changes(model, module, losses, batch)
 
 
 def test_smoothing_is_the_default_for_items_only():
@@ -415,9 +416,7 @@ def test_the_bellman_target_is_of_an_allowed_item():
         with th.no_grad():
             proposals = propose(model.actor_target, s_next)
             items = [nearest(model, a, allowed) for a in proposals]
-            picked = max(items, key=lambda item: model.critic.q1_forward(s_next, item).item())
-            target = th.minimum(*model.critic_target(s_next, picked))
-            expected = batch.rewards[k] + (1 - batch.dones[k]) * model.gamma * target
+            expected = target_from(model, batch, k, items)
         th.testing.assert_close(y, expected[0], rtol=1e-5, atol=1e-6)
         changed += any(not th.equal(nearest(model, a), item) for a, item in zip(proposals, items, strict=True))
     assert changed > BATCH / 2

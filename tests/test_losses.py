@@ -178,17 +178,22 @@ def test_a_surrogate_guides_its_own_actor_only():
         assert grad.abs().sum() == 0
 
 
-@pytest.mark.parametrize("module", ["critic", "surrogates", "actor"])
-def test_each_loss_changes_its_own_networks_only(module):
-    model = make_model()
-    batch = sample(model)
-    names = ("critic", "surrogates", "actor", "critic_target", "actor_target")
+def assert_only_changes(model, module, losses, batch):
+    """A step on a network's loss changes all parameters of the network, and none of the others."""
+    names = (*losses, "critic_target", "actor_target")
     before = {name: [p.clone() for p in getattr(model, name).parameters()] for name in names}
-    losses = {"critic": model.critic_loss, "surrogates": model.surrogate_loss, "actor": model.actor_loss}
     model.updater.step(module, losses[module], batch)
     for name in names:
         changed = [not th.equal(p, q) for p, q in zip(getattr(model, name).parameters(), before[name], strict=True)]
         assert all(changed) if name == module else not any(changed)
+
+
+@pytest.mark.parametrize("module", ["critic", "surrogates", "actor"])
+def test_each_loss_changes_its_own_networks_only(module):
+    model = make_model()
+    batch = sample(model)
+    losses = {"critic": model.critic_loss, "surrogates": model.surrogate_loss, "actor": model.actor_loss}
+    assert_only_changes(model, module, losses, batch)
 
 
 def test_gradient_norm_is_clipped_per_network():
