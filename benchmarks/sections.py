@@ -219,8 +219,8 @@ class GroupReport:
             "### When a run breaks through",
             markdown(shown.rename(columns={"broke_through": "broke through", "median_step": "median step"})),
             f"*A run breaks through when it first evaluates above {thresholds}. Median step over {seeds_text(table.seeds)}, "
-            f"in {self.group.step_unit}; inf where fewer than half of the runs broke through. Stayed: share of the later "
-            "evaluations that are above the threshold too.*",
+            f"in {self.group.step_unit}; inf where at most half of the runs broke through. Stayed: share of the later "
+            "evaluations that are above the threshold too, empty where no run has later evaluations.*",
         ]
 
     def aggregates(self) -> None:

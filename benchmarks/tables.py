@@ -60,8 +60,8 @@ def breakthroughs(evaluations: pd.DataFrame, methods: Sequence[str], thresholds:
     :param methods: The methods in the order of the table
     :param thresholds: Task → the return above which a run has broken through
     :return: One row per task with a threshold and method: number of ``seeds``, how many ``broke_through``, the
-        ``median_step`` of their first evaluation above the threshold, infinite if fewer than half did; and ``stayed``: the
-        share of their evaluations from then on that are above it, as a mean of these runs
+        ``median_step`` of their first evaluation above the threshold, infinite if at most half did; and ``stayed``: the share
+        of their later evaluations that are above it, as a mean of the runs that have later evaluations
     """
     rows = []
     for task, threshold in thresholds.items():
@@ -69,7 +69,7 @@ def breakthroughs(evaluations: pd.DataFrame, methods: Sequence[str], thresholds:
             runs = [run for _, run in evaluations[(evaluations.task == task) & (evaluations.method == method)].groupby("seed")]
             # NaN for a run that did not break through
             first = pd.Series([run.step[run.score > threshold].min() for run in runs], dtype=float)
-            above = [(run.score[run.step >= step] > threshold).mean() for run, step in zip(runs, first, strict=True)]
+            above = [(run.score[run.step > step] > threshold).mean() for run, step in zip(runs, first, strict=True)]
             if runs:
                 row = {"task": task, "method": method, "seeds": len(runs), "broke_through": int(first.notna().sum())}
                 rows.append({**row, "median_step": first.fillna(np.inf).median(), "stayed": pd.Series(above).mean()})

@@ -409,14 +409,15 @@ def test_number(value, text):
 
 def test_breakthroughs():
     """The first evaluation above the threshold; a run that never gets there breaks through at infinity."""
-    group = group_of({"a": {0: [1, 5, 2], 1: [1, 1, 9], 2: [1, 1, 1]}, "b": {0: [1, 1, 1]}})
-    table = tables.breakthroughs(group.evaluations, ["a", "b", "c"], {"T": 4.0, "U": 1.0})
+    runs = {0: [1, 5, 2, 6, 3], 1: [1, 1, 1, 1, 9], 2: [1, 1, 1, 1, 1]}
+    group = group_of({"a": runs, "b": {0: runs[2]}, "c": {0: runs[1]}, "d": {0: runs[0], 1: runs[2]}})
+    table = tables.breakthroughs(group.evaluations, ["a", "b", "c", "d", "e"], {"T": 4.0, "U": 1.0})
     assert table.drop(columns="stayed").to_dict("list") == {
-        "task": ["T", "T"],
-        "method": ["a", "b"],
-        "seeds": [3, 1],
-        "broke_through": [2, 0],
-        "median_step": [2.0, np.inf],
+        "task": ["T"] * 4,
+        "method": ["a", "b", "c", "d"],
+        "seeds": [3, 1, 1, 2],
+        "broke_through": [2, 0, 1, 1],
+        "median_step": [4.0, np.inf, 4.0, np.inf],
     }
-    # After it, one run of a is above the threshold in one of two evaluations, the other one in its only one
-    np.testing.assert_array_equal(table.stayed, [0.75, np.nan])
+    # The break-through itself is no later evaluation: run 0 is above in one of three, and run 1 has none
+    np.testing.assert_array_equal(table.stayed, [1 / 3, np.nan, np.nan, 1 / 3])
