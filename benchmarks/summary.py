@@ -146,8 +146,9 @@ def say_places(places: pd.DataFrame, ours: str, label: dict[str, str], n_tasks: 
     text = f"{label[ours]} is first on {counts.get(ours, 0)} of {plural(len(places), 'landscape')} that all of them finished "
     text += f"({plural(n_tasks, 'task')}, seeds {seed_ranges(places.seed)})."
     others = [f"{label[name]} {n}" for name, n in counts.items() if name != ours]
+    ties = int(((places.lead == 0) & (places.second == ours)).sum())
     if others:
-        text += f" The others are first on: {', '.join(others)}."
+        text += f" The others are first on: {', '.join(others)}{f' (ties, which count for them: {ties})' * (ties > 0)}."
     if ours in counts:
         least = places[places["first"] == ours].nsmallest(1, "lead").iloc[0]
         text += (

@@ -87,6 +87,8 @@ def test_a_tie_does_not_count_for_the_compared_method():
     tied = made_up({(task, method, seed): 0.5 for task in TASKS for method in ("savo", "td3") for seed in SEEDS})
     places = summary.first_places(score_runs(tied), ["savo", "td3"])
     assert set(places["first"]) == {"td3"} and (places.lead == 0).all()
+    said = summary.sentences(tied, summary.summarize(tied, ["savo", "td3"]))
+    assert "The others are first on: td3 12 (ties, which count for them: 12)." in said[1]
 
 
 def test_best_others_by_means(scores):
