@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.tables import learning_curve, matrix
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -70,12 +72,34 @@ def save(figure: Figure, path: Path) -> None:
     :param path: Its PNG file; the PDF file is beside it
     """
     # Without the date, so that the same results give the same file
-    figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+    save_as_pdf = partial(figure.savefig, path.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None})
+    # How wide a panel is, is known once a figure has been drawn
+    save_as_pdf()
+    if shrink_titles(figure):
+        save_as_pdf()
     picture = io.BytesIO()
     figure.savefig(picture, dpi=DPI, bbox_inches="tight")
     plt.close(figure)
     # 128 colors suffice, and make the file three times smaller
     Image.open(picture).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def shrink_titles(figure: Figure) -> bool:
+    """
+    Make every title that is wider than its panel smaller, so that the titles of neighbors do not overlap.
+
+    :param figure: A figure that has been drawn
+    :return: Whether there is such a title
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    too_wide = False
+    for ax in figure.axes:
+        # A little of the gap between two panels is free
+        width, room = ax.title.get_window_extent(renderer).width, 1.05 * ax.get_window_extent(renderer).width
+        if width > room:
+            ax.title.set_fontsize(float(ax.title.get_fontsize()) * room / width)
+            too_wide = True
+    return too_wide
 
 
 def panels(names: Sequence[str], height: float, columns: int = 4, sharey: bool = False) -> tuple[Figure, list[Axes]]:

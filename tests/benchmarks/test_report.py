@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from benchmarks import results, tables, words
+from benchmarks import figures, results, tables, words
 from benchmarks.recording import is_finished, read_record
 from benchmarks.report import main
 from benchmarks.results import Group
@@ -400,6 +401,17 @@ def test_learning_curve():
     curve = tables.learning_curve(shifted, "x", "y", n_points=3)
     assert curve.x.tolist() == [5.0, 7.5, 10.0] and curve["mean"].tolist() == [1.25, 1.5, 1.75]
     assert curve.low.isna().all()
+
+
+def test_titles_do_not_overlap(tmp_path):
+    long = "InvertedDoublePendulumRestricted-v4"
+    figure, axes = figures.panels([long, long, "short", long], height=1)
+    size = axes[2].title.get_fontsize()
+    figures.save(figure, tmp_path / "titles.png")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    extents = [ax.title.get_window_extent(renderer) for ax in axes]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(extents))
+    assert axes[2].title.get_fontsize() == size > axes[0].title.get_fontsize(), "a title that fits stays as it is"
 
 
 @pytest.mark.parametrize("value, text", [(0.12345, "0.123"), (12.345, "12.3"), (12345.6, "12,346"), (np.nan, "")])
