@@ -230,12 +230,15 @@ def draw_candidates(curves: pd.DataFrame, style: Style, step_unit: str, path: Pa
     """
     methods = list(curves.method.unique())
     figure, axes = panels([style.labels[method] for method in methods], height=2.2, columns=3, sharey=True)
-    lines = {name: {"color": COLORS[i], "marker": MARKERS[i], "markersize": 4} for i, name in enumerate(curves.shown.unique())}
+    shown = list(curves.shown.unique())
+    # More candidates than colors: from the first, dark one to the last, light one
+    colors = COLORS if len(shown) <= len(COLORS) else sns.color_palette("viridis", len(shown))
+    lines = {name: {"color": colors[i], "marker": MARKERS[i % len(MARKERS)], "markersize": 4} for i, name in enumerate(shown)}
     lines["score"] = {"color": "black", "linestyle": "--"}
     for ax, method in zip(axes, methods, strict=True):
-        for shown, curve in curves[curves.method == method].groupby("shown"):
-            label = "chosen" if shown == "score" else str(shown).replace("_", " ")
-            draw_curve(ax, curve.assign(x=curve.step), {**lines[str(shown)], "label": label})
+        for name, curve in curves[curves.method == method].groupby("shown"):
+            label = "chosen" if name == "score" else str(name).replace("_", " ")
+            draw_curve(ax, curve.assign(x=curve.step), {**lines[str(name)], "label": label})
         ax.set_xlabel(step_unit, fontsize=8)
     figure.supylabel("share of the optimum", fontsize=8)
     add_legend(figure, axes)

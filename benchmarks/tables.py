@@ -196,7 +196,7 @@ def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str], column: str =
     """
     :param evaluations: One row per run and evaluation; all runs were evaluated at equal steps
     :param methods: Methods with enough seeds on every task
-    :param column: What to average
+    :param column: What to average; methods that have not recorded it get no row
     :return: One row per method and ``step``: mean of the column over all tasks with bounds, as ``mean``, ``low``, ``high``, of
         the seeds that finished every task, and, where they are known, the mean number of ``q_evaluations`` until then
     """
@@ -205,7 +205,7 @@ def mean_curves(evaluations: pd.DataFrame, methods: Sequence[str], column: str =
     for method in methods:
         for step, now in evaluations[evaluations.method == method].groupby("step"):
             scores = now.pivot(index="seed", columns="task", values=column).dropna()
-            if scores.shape[1] == n_tasks:
+            if len(scores) and scores.shape[1] == n_tasks:
                 value, low, high = statistics.estimate(scores.to_numpy(), statistics.mean)
                 row = {"method": method, "step": step}
                 if "q_evaluations" in now:

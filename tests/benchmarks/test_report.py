@@ -403,6 +403,33 @@ def test_learning_curve():
     assert curve.low.isna().all()
 
 
+def candidates_of(numbers):
+    """:return: Evaluations of five seeds on one task; numbers: method → number of candidates"""
+    rows = [
+        {"task": "T", "method": method, "seed": seed, "step": step, "score": 1.0}
+        | {f"candidate_{i}": float(i) for i in range(number)}
+        for method, number in numbers.items()
+        for seed, step in itertools.product(range(5), (1, 2, 3))
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.filterwarnings("error")
+def test_methods_with_different_numbers_of_candidates():
+    """A method has no curve of the candidates that it does not have."""
+    curves = tables.candidate_curves(candidates_of({"a": 2, "b": 3, "c": 1}), ["a", "b", "c"])
+    found = curves.groupby("method").shown.unique().map(set).to_dict()
+    assert found == {"a": {"score", "candidate_0", "candidate_1"}, "b": {"score", "candidate_0", "candidate_1", "candidate_2"}}
+    assert (curves.seeds == 5).all() and curves[["mean", "low", "high"]].notna().all().all()
+
+
+def test_more_candidates_than_colors(tmp_path):
+    curves = tables.candidate_curves(candidates_of({"a": 15}), ["a"])
+    style = figures.Style(group_of({"a": {0: [1.0]}}), ["a"])
+    figures.draw_candidates(curves, style, "updates", tmp_path / "candidates.png")
+    assert (tmp_path / "candidates.png").exists()
+
+
 def test_titles_do_not_overlap(tmp_path):
     long = "InvertedDoublePendulumRestricted-v4"
     figure, axes = figures.panels([long, long, "short", long], height=1)

@@ -32,7 +32,7 @@ N_RUNS = {
     "fig25_initialization": (80, 80),
     "fig26_actors_and_baselines": (440, 880),
     "hopper_start": (15, 30),
-    "restricted_actors": (60, 120),
+    "restricted_actors": (80, 160),
     "restricted_landscapes": (140, 280),
     "study": (5982, 6192),
     "study_a": (5110, 5110),
