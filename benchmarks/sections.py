@@ -33,6 +33,8 @@ MORE_FIGURES = {
     "within_1": ("share of contexts in which the action is within 1 % of the optimum", False),
     "success_rate": ("share of successful episodes", False),
 }
+# Significant digits of the tables that the documentation rounds again, which can change the last digit; the others have six
+DIGITS = {"scores": 12, "breakthroughs": 12}
 NO_INTERVAL = f"no interval below {MIN_SEEDS} seeds"
 
 
@@ -77,7 +79,7 @@ class GroupReport:
         :param name: Name of the CSV file, without its ending
         :param table: The table
         """
-        table.to_csv(self.folder / f"{self.prefix}{name}.csv", index=False, float_format="%.6g")
+        table.to_csv(self.folder / f"{self.prefix}{name}.csv", index=False, float_format=f"%.{DIGITS.get(name, 6)}g")
 
     def add_figure(self, name: str, caption: str) -> Path:
         """

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from benchmarks import figures, results, tables, words
+from benchmarks import figures, publish, results, tables, words
 from benchmarks.recording import is_finished, read_record
 from benchmarks.report import main
 from benchmarks.results import Group
 from benchmarks.schema import suite_names
+from benchmarks.sections import GroupReport
 from benchmarks.suite import list_runs
 
 SUITE = """
@@ -110,6 +111,14 @@ def test_same_results_same_report(suite, tmp_path):
         shutil.rmtree(tmp_path / "out")
     differing = [name for name in contents[0] if contents[0][name] != contents[1][name]]
     assert contents[0].keys() == contents[1].keys() and not differing
+
+
+def test_published_scores_are_rounded_once(tmp_path):
+    """352.650001 is 352.7, and 352.65 in a file of six digits would become 352.6."""
+    group = group_of({"a": {seed: [352.650001] for seed in range(5)}})
+    report = GroupReport(group, None, tmp_path)
+    report.write_table("scores", tables.per_task(report.runs, ["a"]))
+    assert publish.scores(tmp_path / "scores.csv").final.tolist() == ["352.7 [352.7, 352.7]"]
 
 
 def test_missing_runs_are_listed(suite, tmp_path, capsys):
