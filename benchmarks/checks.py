@@ -84,13 +84,14 @@ def check_landscape_run(settings: dict[str, Any]) -> None:
     :raises ValueError: if the run would ignore a setting, or count otherwise
     """
     arguments = settings["arguments"]
-    check_env(settings["env"], {"landscape_seed": 0})
+    check_env(settings["env"], {"landscape_seed": 0, **settings["env_kwargs"]})
     if settings["algorithm"] in SB3_ALGORITHMS:
         raise ValueError(f"algorithm={settings['algorithm']!r}: a run on a landscape needs an algorithm of ours.")
     check_known(settings["algorithm"], arguments)
-    if settings["env_kwargs"]:
+    if "landscape_seed" in settings["env_kwargs"]:
         raise ValueError(
-            f"env_kwargs={settings['env_kwargs']!r}: a run on a landscape has none, since its seed draws the landscape."
+            f"env_kwargs={settings['env_kwargs']!r}: a run on a landscape has no landscape_seed, since its own seed draws the "
+            "landscape."
         )
     if settings["reset"] is not None:
         raise ValueError(f"reset={settings['reset']!r}: a run on a landscape has no resets.")

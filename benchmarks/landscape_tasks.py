@@ -48,7 +48,13 @@ def with_frozen_critic(algorithm: type[MaximizerAlgorithm]) -> type[MaximizerAlg
 
 
 def make_model(
-    env_id: str, algorithm: str, arguments: dict[str, Any], seed: int, n_updates: int, frozen: bool
+    env_id: str,
+    algorithm: str,
+    arguments: dict[str, Any],
+    seed: int,
+    n_updates: int,
+    frozen: bool,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> tuple[MaximizerAlgorithm, Landscape]:
     """
     :param env_id: Gymnasium's ID of the task
@@ -57,10 +63,11 @@ def make_model(
     :param seed: Seed of the model and of the landscape
     :param n_updates: Planned number of updates
     :param frozen: Whether the landscape replaces the critic
+    :param env_kwargs: Arguments of the task, without ``landscape_seed``
     :return: An untrained model, and its landscape
     """
     arguments = {**arguments}
-    env = make_vec_env(env_id, n_envs=arguments.pop("n_envs", 1), env_kwargs={"landscape_seed": seed})
+    env = make_vec_env(env_id, n_envs=arguments.pop("n_envs", 1), env_kwargs={**(env_kwargs or {}), "landscape_seed": seed})
     landscape: Landscape = env.get_attr("landscape")[0]
     if "exploration_noise_scale" in arguments:
         initial, final, _ = arguments["exploration_noise_scale"]

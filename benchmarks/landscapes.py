@@ -48,7 +48,8 @@ def learn(run: Run, recorder: Recorder, frozen: bool) -> None:
     :param frozen: Whether the landscape replaces the critic
     """
     settings = run.settings
-    model, landscape = make_model(settings["env"], settings["algorithm"], settings["arguments"], run.seed, run.steps, frozen)
+    task, algorithm, arguments = settings["env"], settings["algorithm"], settings["arguments"]
+    model, landscape = make_model(task, algorithm, arguments, run.seed, run.steps, frozen, settings["env_kwargs"])
     for index in range(1, run.evaluations + 1):
         updates = run.steps * index // run.evaluations
         model.learn(steps_until(model, updates), reset_num_timesteps=False, log_interval=None)

@@ -68,7 +68,8 @@ def count_evaluations(run: Run) -> dict[str, float]:
     """
     settings = run.settings
     arguments = {**settings["arguments"], "compile": False}
-    model, _ = make_model(settings["env"], settings["algorithm"], arguments, run.seed, run.steps, frozen=True)
+    task, algorithm = settings["env"], settings["algorithm"]
+    model, _ = make_model(task, algorithm, arguments, run.seed, run.steps, frozen=True, env_kwargs=settings["env_kwargs"])
     model.learn(steps_until(model, N_WARMUP), log_interval=None)
     updates = model._n_updates
     with counting(model) as learning:

@@ -189,7 +189,12 @@ COUNTED = {"n_envs": 4, "train_freq": 1, "gradient_steps": 2}
         ({"env": "Pendulum-v1"}, {}, "landscape_seed=0 is not an argument of Pendulum-v1"),
         ({}, {"algorithm": "cem", "arguments": {"n_actors": 3}}, "n_actors=3 is not an argument of CEM"),
         ({}, {"algorithm": "td3"}, "algorithm='td3': a run on a landscape needs an algorithm of ours"),
-        ({"env_kwargs": {"n_peaks": 2}}, {}, r"env_kwargs=\{'n_peaks': 2\}: a run on a landscape has none"),
+        (
+            {"env_kwargs": {"landscape_seed": 2}},
+            {},
+            r"env_kwargs=\{'landscape_seed': 2\}: a run on a landscape has no landscape_s",
+        ),
+        ({"env_kwargs": {"n_hills": 2}}, {}, "n_hills=2 is not an argument of Landscape"),
         ({}, {"reset": "full"}, "reset='full': a run on a landscape has no resets"),
         ({}, {"arguments": {"train_freq": 3}}, "train_freq=3, gradient_steps=2: a run on a landscape needs"),
         ({}, {"arguments": {"gradient_steps": -1}}, "gradient_steps=-1: a run on a landscape needs"),

@@ -32,6 +32,7 @@ N_RUNS = {
     "fig25_initialization": (80, 80),
     "fig26_actors_and_baselines": (440, 880),
     "hopper_start": (15, 30),
+    "new_landscapes": (210, 420),
     "restricted_actors": (80, 160),
     "restricted_landscapes": (140, 280),
     "study": (5982, 6192),
@@ -65,7 +66,8 @@ def make(run):
         except (FileNotFoundError, DependencyNotInstalled) as error:
             pytest.skip(str(error))
     frozen = settings["runner"].endswith("frozen")
-    return landscape_tasks.make_model(settings["env"], settings["algorithm"], settings["arguments"], 0, run.steps, frozen)[0]
+    task, algorithm, arguments = settings["env"], settings["algorithm"], settings["arguments"]
+    return landscape_tasks.make_model(task, algorithm, arguments, 0, run.steps, frozen, settings["env_kwargs"])[0]
 
 
 @functools.cache

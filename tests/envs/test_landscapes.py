@@ -18,6 +18,7 @@ from torch import nn
 from benchmarks.schema import load_tasks
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.envs.landscapes import CONTEXT_DIM, ItemPeaks, Peaks, RestrictedHill, make_item_landscape, make_landscape
+from sb3_savo.envs.landscapes.functions import TEST_FUNCTIONS
 
 CONTINUOUS = ("Ackley", "Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Rastrigin", "Shubert", "Restricted2D", "Restricted4D")
 TASKS = (*CONTINUOUS, "Items")
@@ -25,7 +26,8 @@ FIGURES = ["chosen", "within_1", "within_10", "gap"]
 # Registered landscapes, and others with other numbers of dimensions
 MAKERS = {
     **{task: partial(gym.make, f"Landscape{task}-v0") for task in CONTINUOUS},
-    **{f"{name}_{dim}d": partial(make_landscape, name, dim) for name in ("ackley", "rastrigin", "shubert") for dim in (1, 4)},
+    **{f"{name}_{dim}d": partial(make_landscape, name, dim) for name in TEST_FUNCTIONS for dim in (1, 4)},
+    "waves_2d": partial(make_landscape, "waves", 2, landscape_seed=1),
     "one_peak": partial(make_landscape, "peaks", 3, n_peaks=1),
     "one_ball": partial(make_landscape, "restricted", 1, n_peaks=1),
 }
@@ -287,7 +289,7 @@ def restricted_reference(landscape, context, action):
 
 
 def ackley(x):
-    """Ackley's function, from 0 to 20 + e. All three test functions are from https://www.sfu.ca/~ssurjano/optimization.html."""
+    """Ackley's function, from 0 to 20 + e. The test functions are from https://www.sfu.ca/~ssurjano/optimization.html."""
     d = len(x)
     root = math.sqrt(sum(v**2 for v in x) / d)
     return -20 * math.exp(-0.2 * root) - math.exp(sum(math.cos(2 * math.pi * v) for v in x) / d) + 20 + math.e
@@ -302,9 +304,19 @@ def shubert(x):
     return sum(i * math.cos((i + 1) * v + i) for v in x for i in range(1, 6))
 
 
+def griewank(x):
+    return 1 + sum(v**2 for v in x) / 4000 - math.prod(math.cos(v / math.sqrt(i)) for i, v in enumerate(x, start=1))
+
+
+def levy(x):
+    w = [1 + (v - 1) / 4 for v in x]
+    inner = sum((v - 1) ** 2 * (1 + 10 * math.sin(math.pi * v + 1) ** 2) for v in w[:-1])
+    return math.sin(math.pi * w[0]) ** 2 + inner + (w[-1] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[-1]) ** 2)
+
+
 def shifted_reference(landscape, context, action):
     name = type(landscape).__name__.lower()
-    half_width = {"ackley": 32.768, "rastrigin": 5.12, "shubert": 10.0}[name]
+    half_width = {"ackley": 32.768, "griewank": 50.0, "levy": 10.0, "rastrigin": 5.12, "shubert": 10.0, "waves": 1.0}[name]
     shift = [0.6 * math.tanh(landscape.place[d] + context @ landscape.motion[:, d]) for d in range(len(action))]
     x = [half_width * (a - s) for a, s in zip(action, shift, strict=True)]
     if name == "ackley":
@@ -312,6 +324,14 @@ def shifted_reference(landscape, context, action):
     if name == "rastrigin":
         # The distance to the optimum is at most 1.6 half widths, and the waves add at most 20
         return 1 - rastrigin(x) / len(x) / ((1.6 * 5.12) ** 2 + 20)
+    if name == "griewank":
+        return 1 - griewank(x) / (2 + len(x) * 80**2 / 4000)
+    if name == "levy":
+        # |w - 1| is at most 17/4
+        return 1 - levy(x) / (1 + (17 / 4) ** 2 * (11 * (len(x) - 1) + 2))
+    if name == "waves":
+        crests = [math.cos(sum(w * v for w, v in zip(wave, x, strict=True))) for wave in landscape.waves]
+        return (1 + sum(h * crest for h, crest in zip(landscape.heights, crests, strict=True))) / 2
     # The function's extremes, which test_shubert_extremes checks
     return (14.508008 - shubert(x) / len(x)) / (14.508008 + 12.8708855)
 

@@ -127,7 +127,8 @@ def make_landscape(
     """
     Make a landscape over continuous actions.
 
-    :param landscape: ``"peaks"``, ``"restricted"``, ``"ackley"``, ``"rastrigin"`` or ``"shubert"``
+    :param landscape: ``"peaks"``, ``"restricted"``, ``"ackley"``, ``"griewank"``, ``"levy"``, ``"rastrigin"``, ``"shubert"``
+        or ``"waves"``
     :param action_dim: Number of dimensions of the action, at least 1
     :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1, 25 by default. The other
         landscapes have their own number of optima: there it must be None.

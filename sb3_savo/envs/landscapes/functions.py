@@ -234,6 +234,68 @@ class Shubert(ShiftedFunction):
         return th.full((self.action_dim,), self.argmin)
 
 
+class Griewank(ShiftedFunction):
+    """A flat bowl with waves that cross: 1 + Σ x²/4000 - Π_i cos(x_i / √i), in a domain of ±50."""
+
+    scale = 50.0
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        roots = th.arange(1.0, self.action_dim + 1, device=x.device).sqrt()
+        function = 1 + x.square().sum(dim=-1) / 4000 - th.cos(x / roots).prod(dim=-1)
+        return 1 - function / (2 + self.action_dim * (1.6 * self.scale) ** 2 / 4000)
+
+    def optimum(self) -> th.Tensor:
+        return th.zeros(self.action_dim)
+
+
+class Levy(ShiftedFunction):
+    """
+    A bowl with valleys of several widths: with w = 1 + (x - 1)/4, sin²(πw_1) + Σ_{i<D} (w_i - 1)² (1 + 10 sin²(πw_i + 1)) +
+    (w_D - 1)² (1 + sin²(2πw_D)), averaged over the dimensions.
+    """
+
+    scale = 10.0
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        w = 1 + (x - 1) / 4
+        inner = ((w - 1).square() * (1 + 10 * th.sin(th.pi * w + 1).square()))[..., :-1].sum(dim=-1)
+        last = (w[..., -1] - 1).square() * (1 + th.sin(2 * th.pi * w[..., -1]).square())
+        worst = 1 + ((1.6 * self.scale + 1) / 4) ** 2 * (11 * (self.action_dim - 1) + 2)
+        return 1 - (th.sin(th.pi * w[..., 0]).square() + inner + last) / worst
+
+    def optimum(self) -> th.Tensor:
+        return th.ones(self.action_dim)
+
+
+class Waves(ShiftedFunction):
+    """
+    Plane waves of random directions, lengths and heights, all with a crest at the optimum: Σ_k h_k cos(ω_k · x). There is no
+    bowl that leads to the optimum, and the best of the other crests are nearly as high.
+
+    :param action_dim: Number of dimensions of the action
+    :param rng: Generator of the optimum's place and motion, and of the waves
+    """
+
+    scale = 1.0
+    n_waves = 6
+    frequencies = (4.0, 12.0)  # the lowest and the highest, in radians per unit of the action
+    waves: th.Tensor
+    heights: th.Tensor
+
+    def __init__(self, action_dim: int, rng: np.random.Generator):
+        super().__init__(action_dim, rng)
+        directions = rng.normal(0, 1, (self.n_waves, action_dim))
+        lengths = rng.uniform(*self.frequencies, (self.n_waves, 1)) / np.linalg.norm(directions, axis=1, keepdims=True)
+        heights = rng.uniform(0.5, 1, self.n_waves)
+        self.register_constants({"waves": directions * lengths, "heights": heights / heights.sum()})
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        return (1 + th.cos(x @ self.waves.T) @ self.heights) / 2
+
+    def optimum(self) -> th.Tensor:
+        return th.zeros(self.action_dim)
+
+
 class ItemPeaks(Landscape):
     """
     Clusters of items with one Gaussian peak on each. The heights of the peaks change with the context, and so does the best
@@ -271,6 +333,13 @@ class ItemPeaks(Landscape):
         return self.items[values.argmax(dim=1)]
 
 
-TEST_FUNCTIONS: dict[str, type[ShiftedFunction]] = {"ackley": Ackley, "rastrigin": Rastrigin, "shubert": Shubert}
+TEST_FUNCTIONS: dict[str, type[ShiftedFunction]] = {
+    "ackley": Ackley,
+    "griewank": Griewank,
+    "levy": Levy,
+    "rastrigin": Rastrigin,
+    "shubert": Shubert,
+    "waves": Waves,
+}
 WITH_PEAKS: dict[str, type[Peaks | RestrictedHill]] = {"peaks": Peaks, "restricted": RestrictedHill}
 LANDSCAPES = (*WITH_PEAKS, *TEST_FUNCTIONS)
