@@ -58,6 +58,8 @@ class Group:
     :param curves: Curve in the figure on the number of actors → its methods, and their numbers
     :param labels: Method → its name in figures and tables, where it is not the name of the method
     :param versions: What the runs recorded of the versions that they ran with
+    :param commits: The commit of this repository that did each run, where it is recorded; columns ``task``, ``method``, ``seed``,
+        ``commit``
     :param untrained: Task → the mean score of agents that have learned nothing yet, where runs evaluated them
     """
 
@@ -71,6 +73,7 @@ class Group:
     curves: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     versions: Sequence[str] = ()
+    commits: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*KEYS, "commit"]))
     untrained: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -131,7 +134,7 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
     if len(twice):
         task, method, seed = twice.iloc[0]
         raise ValueError(f"Two runs of {task}, {method}, seed {seed} differ in their settings: a report can not compare them.")
-    tables, untrained, versions = [], [], set()
+    tables, untrained, versions, commits = [], [], set(), []
     for run in runs:
         if is_finished(folder / run.name):
             key = {"task": run.task, "method": run.method, "seed": run.seed}
@@ -141,6 +144,8 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
             untrained.append(table[is_untrained])
             tables.append(table[~is_untrained])
             versions.add(", ".join(f"{package} {version}" for package, version in record["versions"].items()))
+            if record.get("commit"):
+                commits.append({**key, "commit": str(record["commit"])[:8]})
     empty = pd.DataFrame(columns=[*KEYS, "step", "return_mean"])
     evaluations = pd.concat(tables, ignore_index=True) if tables else empty
     if name and tables:
@@ -162,6 +167,7 @@ def suite_group(name: str, runs: Sequence[Run], folder: Path, labels: Mapping[st
         curves=curves_over_actors(methods),
         labels={method: labels.get(method, method) for method in methods},
         versions=sorted(versions - {""}),
+        commits=pd.DataFrame(commits, columns=[*KEYS, "commit"]),
     )
 
 

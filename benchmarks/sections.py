@@ -23,7 +23,7 @@ from benchmarks.tables import (
     per_task,
     score_runs,
 )
-from benchmarks.words import markdown, number, plural, seeds_text, with_interval
+from benchmarks.words import markdown, number, plural, seed_ranges, seeds_text, with_interval
 
 # Figures beside the score, where the runs recorded them: column → what it is with its unit, and whether less is better
 MORE_FIGURES = {
@@ -102,6 +102,7 @@ class GroupReport:
             "evaluations, and at least of the last one.",
         ]
         self.missing()
+        self.commits()
         self.summary()
         self.scores()
         self.curves()
@@ -131,6 +132,22 @@ class GroupReport:
             return
         lines = "\n".join(f"- {line}" for line in words.missing_runs(self.group))
         self.parts.append(f"**Missing runs: {len(missing)}**\n\n{lines}")
+
+    def commits(self) -> None:
+        """Say which commits have done the runs, in a table of its own, and of which methods there are runs of several."""
+        commits = self.group.commits
+        if commits.empty:
+            return
+        seeds = commits.groupby(["task", "method", "commit"]).seed.agg(seed_ranges).rename("seeds").reset_index()
+        self.write_table("commits", seeds)
+        text = (
+            f"The runs are of {plural(commits.commit.nunique(), 'commit')} of this repository, see `{self.prefix}commits.csv`."
+        )
+        counts = seeds.groupby(["task", "method"]).size()
+        mixed = [f"{self.group.labels.get(method, method)} on {task}" for task, method in counts[counts > 1].index]
+        if mixed:
+            text += f" Several commits have done the runs of: {', '.join(mixed)}."
+        self.parts.append(text)
 
     def summary(self) -> None:
         """What the report says first; the sentences are kept for the screen."""

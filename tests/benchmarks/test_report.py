@@ -265,6 +265,22 @@ def test_runs_that_were_evaluated_otherwise_are_an_error(suite, tmp_path, capsys
     assert "run.json is of a run with episodes=200, and the suite has episodes=100" in capsys.readouterr().err
 
 
+def test_the_commits_of_the_runs(suite, tmp_path):
+    """Runs of several versions of a method are not told apart by their versions of sb3-savo."""
+    assert "The runs are of" not in write_report(suite, tmp_path / "before")
+    for run in list_runs(str(suite)):
+        path = tmp_path / "runs" / run.name / "run.json"
+        is_old = (run.method, run.task) == ("ensemble", "RecSim-v0") and run.seed in (0, 1, 3)
+        commit = "0123456789" * 4 if is_old else "abcdef" * 7
+        path.write_text(json.dumps({**json.loads(path.read_text()), "commit": commit}))
+    text = write_report(suite, tmp_path / "out")
+    assert "The runs are of 2 commits of this repository, see `commits.csv`." in text
+    assert "Several commits have done the runs of: Ensemble on RecSim-v0." in text
+    table = pd.read_csv(tmp_path / "out" / "commits.csv", dtype=str)
+    rows = table[(table.task == "RecSim-v0") & (table.method == "ensemble")]
+    assert dict(zip(rows.commit, rows.seeds, strict=True)) == {"01234567": "0-1, 3", "abcdefab": "2, 4"}
+
+
 def test_every_stored_run_can_be_read():
     """By the suites that plan it."""
     folder = results.RESULTS / "runs"
