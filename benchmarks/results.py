@@ -58,8 +58,8 @@ class Group:
     :param curves: Curve in the figure on the number of actors → its methods, and their numbers
     :param labels: Method → its name in figures and tables, where it is not the name of the method
     :param versions: What the runs recorded of the versions that they ran with
-    :param commits: The commit of this repository that did each run, where it is recorded; columns ``task``, ``method``, ``seed``,
-        ``commit``
+    :param commits: The commit of this repository that did each run, where it is recorded; columns ``task``, ``method``,
+        ``seed``, ``commit``
     :param untrained: Task → the mean score of agents that have learned nothing yet, where runs evaluated them
     """
 

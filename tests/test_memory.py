@@ -13,13 +13,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_savo import SAVO
 from sb3_savo.common.buffers import WITH_CANDIDATES, CandidateStorage
 from sb3_savo.savo.memory import (
-    ASCENT_STEP_SIZE,
     MIN_GAIN,
     MIN_SQUARE,
     N_ASCENT_STEPS,
     N_NEAR,
     N_OTHERS,
     N_UNIFORM,
+    NEAR_STD,
+    NEAR_STEP_SIZE,
+    UNIFORM_STEP_SIZE,
     first_objective,
     make_item_pool,
     make_pool,
@@ -116,7 +118,7 @@ def test_actor_loss_and_its_gradient(settings):
 
 
 def test_what_is_searched():
-    """The known action, those of others, near ones and raised uniform ones, then the proposals; the best is remembered."""
+    """The known action, those of others, raised near ones and uniform ones, then the proposals; the best is remembered."""
     model = memory_model()
     batch = sample(model)
     before = model.replay_buffer.recall(batch.rows)
@@ -147,12 +149,12 @@ def test_what_is_searched():
     assert (after != before).any()
 
 
-def raised(model, s, action):
-    """N_ASCENT_STEPS steps up Q, ever shorter, each as long as one of ASCENT_STEP_SIZE in every dimension at first."""
+def raised(model, s, action, step_size):
+    """N_ASCENT_STEPS steps up Q, ever shorter, each as long as one of the step size in every dimension at first."""
     for i in range(N_ASCENT_STEPS):
         action.requires_grad_()
         slope = th.autograd.grad(q_searched(model, s, action).sum(), action)[0]
-        length = ASCENT_STEP_SIZE * slope.numel() ** 0.5 * (1 - i / N_ASCENT_STEPS)
+        length = step_size * slope.numel() ** 0.5 * (1 - i / N_ASCENT_STEPS)
         action = (action.detach() + length * slope / slope.norm()).clamp(-1, 1)
     return action
 
@@ -166,14 +168,13 @@ def test_random_actions_of_the_pool_are_raised(settings):
     pool = model.search(batch).actions
     th.manual_seed(3)
     dim = pool.shape[2]
-    th.randn(BATCH, N_NEAR, dim)
-    uniform = th.rand(BATCH, N_UNIFORM, dim) * 2 - 1
+    near = (pool[:, :1] + NEAR_STD * th.randn(BATCH, N_NEAR, dim)).clamp(-1, 1)
+    starts = th.cat([near, th.rand(BATCH, N_UNIFORM, dim) * 2 - 1], dim=1)
     for k in range(BATCH):
         s = batch.observations[k : k + 1]
-        for j in range(N_UNIFORM):
-            th.testing.assert_close(
-                pool[k, j - N_UNIFORM], raised(model, s, uniform[k : k + 1, j].clone())[0], rtol=0, atol=1e-4
-            )
+        for j in range(starts.shape[1]):
+            expected = raised(model, s, starts[k : k + 1, j].clone(), NEAR_STEP_SIZE if j < N_NEAR else UNIFORM_STEP_SIZE)
+            th.testing.assert_close(pool[k, 1 + N_OTHERS + j], expected[0], rtol=0, atol=1e-4)
     assert not pool.requires_grad
     assert all(parameter.grad is before for parameter, before in zip(model.policy.parameters(), gradients, strict=True))
 

@@ -44,14 +44,16 @@ def nan_unless_finite(actions: th.Tensor, values: th.Tensor) -> th.Tensor:
     return actions.where(values.isfinite(), th.nan)
 
 
-def ascend(q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float) -> th.Tensor:
+def ascend(
+    q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float | th.Tensor
+) -> th.Tensor:
     """
     Gradient ascent by normalized steps, whose length falls linearly to zero.
 
     :param q: Values of several actions per state, (batch, n_actions)
     :param actions: Where to start, in [-1, 1], (batch, n_actions, action_dim); this tensor may be changed
     :param n_steps: Number of steps
-    :param step_size: Length of the first step
+    :param step_size: Length of the first step; or one length per action, (n_actions, 1)
     :return: The ends of the ascents, in [-1, 1], (batch, n_actions, action_dim)
     """
     for i in range(n_steps):

@@ -2,10 +2,11 @@
 The search memory: better actions than the actors propose, found by a little search at every visit of a stored transition.
 
 A landscape with many hills has no gradient that leads from one hill to a higher one. Search finds the higher hill, but takes
-hundreds of evaluations per state. The memory spreads them over the many visits that a transition gets: each visit evaluates a
-small pool, and the replay buffer keeps the best action of it for the next visit. Random actions of the pool first take a few
-steps up Q, since a random action meets the foot of a higher hill more often than its top. The known actions of other
-transitions are in the pool, since what is good in one state is often good in another: a discovery spreads over all states.
+hundreds of evaluations per state. The memory spreads them over the many visits of a stored transition: each visit evaluates a
+small pool, and the replay buffer keeps the best action of it for the next visit. Random actions of the pool, near the known one
+or anywhere, first take a few steps up Q, since a random action meets the foot of a higher hill more often than its top. So the
+known action also moves from its hill to a higher one beside it. The known actions of other transitions are in the pool, since
+what is good in one state is often good in another: a discovery spreads over all states.
 """
 
 from collections.abc import Callable
@@ -22,9 +23,10 @@ N_NEAR = 2
 N_UNIFORM = 2
 # Standard deviation of the actions near the known one, in an action space scaled to [-1, 1]
 NEAR_STD = 0.1
-# Steps up Q from every uniform action, and the length of the first one per dimension (root mean square)
+# Steps up Q from every near and every uniform action, and the lengths of the first ones per dimension (root mean square)
 N_ASCENT_STEPS = 3
-ASCENT_STEP_SIZE = 0.1
+NEAR_STEP_SIZE = 0.03
+UNIFORM_STEP_SIZE = 0.1
 
 # How far thresholds are raised, as a share of the way to the best known action
 RAISE = 0.5
@@ -61,15 +63,17 @@ def make_pool(known: th.Tensor, q: Callable[[th.Tensor], th.Tensor]) -> th.Tenso
     """
     :param known: The known action of every transition of a batch, in [-1, 1], (batch, action_dim)
     :param q: Values of several actions per transition, (batch, n)
-    :return: The actions to evaluate beside the proposals: the known action first, known actions of other transitions, actions
-        near the known one, and the ends of a few steps up Q from uniformly random ones;
+    :return: The actions to evaluate beside the proposals: the known action first, known actions of other transitions, and the
+        ends of a few steps up Q from actions near the known one and from uniformly random ones;
         (batch, 1 + N_OTHERS + N_NEAR + N_UNIFORM, action_dim)
     """
     own = known.unsqueeze(1)
     near = own + NEAR_STD * th.randn(len(known), N_NEAR, known.shape[1], device=known.device)
     uniform = th.rand(len(known), N_UNIFORM, known.shape[1], device=known.device) * 2 - 1
-    raised = ascend(q, uniform, N_ASCENT_STEPS, ASCENT_STEP_SIZE * known.shape[1] ** 0.5)
-    return th.cat([own, others(known, N_OTHERS), near.clamp(-1, 1), raised], dim=1)
+    starts = th.cat([near.clamp(-1, 1), uniform], dim=1)
+    steps = th.cat([near.new_full((N_NEAR, 1), NEAR_STEP_SIZE), near.new_full((N_UNIFORM, 1), UNIFORM_STEP_SIZE)])
+    raised = ascend(q, starts, N_ASCENT_STEPS, steps * known.shape[1] ** 0.5)
+    return th.cat([own, others(known, N_OTHERS), raised], dim=1)
 
 
 def make_item_pool(known: th.Tensor, batch: Batch, n_items: int) -> th.Tensor:

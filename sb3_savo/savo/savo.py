@@ -189,9 +189,9 @@ class SAVO(MaximizerAlgorithm):
     def search(self, batch: Batch) -> Known:
         """
         Evaluate a few actions at the states of a batch: the actors' proposals, the known action of each transition, known
-        actions of other transitions, actions near the known one, and actions a few steps up Q from random ones. The best of
-        them is the known action from now on. A buffer of the user's own keeps no known actions: there the taken action stands
-        for the known one.
+        actions of other transitions, and the ends of a few steps up Q from actions near the known one and from random ones.
+        The best of them is the known action from now on. A buffer of the user's own keeps no known actions: there the taken
+        action stands for the known one.
 
         :param batch: Transitions
         :return: What was evaluated
