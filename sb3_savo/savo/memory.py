@@ -2,11 +2,11 @@
 The search memory: better actions than the actors propose, found by a little search at every visit of a stored transition.
 
 A landscape with many hills has no gradient that leads from one hill to a higher one. Search finds the higher hill, but takes
-hundreds of evaluations per state. The memory spreads them over the many visits of a stored transition: each visit evaluates a
-small pool, and the replay buffer keeps the best action of it for the next visit. Random actions of the pool, near the known one
-or anywhere, first take a few steps up Q, since a random action meets the foot of a higher hill more often than its top. So the
-known action also moves from its hill to a higher one beside it. The known actions of other transitions are in the pool, since
-what is good in one state is often good in another: a discovery spreads over all states.
+hundreds of evaluations per state. The memory spreads them over the many visits of a stored transition: each visit evaluates
+a small pool, and the replay buffer keeps the best action of it for the next visit. Random actions of the pool, near the known
+one or anywhere, first take a few steps up Q, since a random action meets the foot of a higher hill more often than its top.
+So the known action also moves from its hill to a higher one beside it. The known actions of other transitions are in the
+pool, since what is good in one state is often good in another: a discovery spreads over all states.
 """
 
 from collections.abc import Callable
