@@ -44,9 +44,7 @@ def nan_unless_finite(actions: th.Tensor, values: th.Tensor) -> th.Tensor:
     return actions.where(values.isfinite(), th.nan)
 
 
-def ascend(
-    q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float | th.Tensor
-) -> th.Tensor:
+def ascend(q: Callable[[th.Tensor], th.Tensor], actions: th.Tensor, n_steps: int, step_size: float | th.Tensor) -> th.Tensor:
     """
     Gradient ascent by normalized steps, whose length falls linearly to zero.
 
