@@ -298,6 +298,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "study_discrete": lambda: returns("study_b"),
     "study_double_pendulum": lambda: breakthroughs("study_c", "InvertedDoublePendulumRestricted-v4"),
     "study_pendulum": lambda: breakthroughs("study_c", "InvertedPendulumRestricted-v4"),
+    "study_new": lambda: study_means(landscape_group(FROZEN, "new_landscapes"), FROZEN_METHODS),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,
 }
