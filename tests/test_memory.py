@@ -371,14 +371,11 @@ def test_finds_the_higher_hill(low_height, first_ends_at):
         for output in (model.actor.mu.output, model.actor.nu.net.output):
             output.weight.zero_()
             output.bias.fill_(-0.55)
-    firsts, others = [], []
+    found = []
     for n_steps in (600, 100, 100, 100, 100, 100, 100):
         model.learn(n_steps, reset_num_timesteps=False)
         first, *later = model.actor(th.zeros(1, 1))[0].flatten().tolist()
-        firsts.append(first)
-        others += later
-    # With such a learning rate they swing about the top
-    assert min(abs(action - first_ends_at) for action in firsts) < 0.1
-    assert min(abs(action - 0.6) for action in others) < 0.1
-    if low_height > 0:
-        assert max(firsts) < -0.4
+        found.append(min(abs(action - 0.6) for action in later))
+    assert first == pytest.approx(first_ends_at, abs=0.05 if low_height > 0 else 0.1)
+    # With such a learning rate they swing about the top. Nothing leads them back to it once the first actor is there.
+    assert (found[-1] if low_height > 0 else min(found)) < 0.1
