@@ -24,7 +24,7 @@ from benchmarks.suite import Run, list_runs
 from sb3_savo.common.maximizer import MaximizerAlgorithm
 from sb3_savo.envs.landscapes import CONTEXT_DIM
 
-SUITES = ("study_a", "new_landscapes", "restricted_landscapes", "restricted_actors")
+SUITES = ("study_a", "new_landscapes", "held_out_landscapes", "restricted_landscapes", "restricted_actors")
 # After the first updates, since the first one comes after the random actions of learning_starts
 N_WARMUP, N_UPDATES = 16, 64
 N_CONTEXTS = 16

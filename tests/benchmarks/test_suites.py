@@ -31,6 +31,7 @@ N_RUNS = {
     "fig24_table2_q_smoothing": (150, 150),
     "fig25_initialization": (80, 80),
     "fig26_actors_and_baselines": (440, 880),
+    "held_out_landscapes": (350, 700),
     "hopper_start": (15, 30),
     "new_landscapes": (210, 420),
     "restricted_actors": (80, 160),

@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks.schema import load_tasks
 from sb3_savo.actions.spaces import EmbeddedDiscrete
 from sb3_savo.envs.landscapes import CONTEXT_DIM, ItemPeaks, Peaks, RestrictedHill, make_item_landscape, make_landscape
-from sb3_savo.envs.landscapes.functions import TEST_FUNCTIONS
+from sb3_savo.envs.landscapes.functions import TEST_FUNCTIONS, Ravines, Switching, Terraces
 
 CONTINUOUS = ("Ackley", "Peaks1D", "Peaks2D", "Peaks4D", "Peaks8D", "Rastrigin", "Shubert", "Restricted2D", "Restricted4D")
 TASKS = (*CONTINUOUS, "Items")
@@ -28,6 +28,9 @@ MAKERS = {
     **{task: partial(gym.make, f"Landscape{task}-v0") for task in CONTINUOUS},
     **{f"{name}_{dim}d": partial(make_landscape, name, dim) for name in TEST_FUNCTIONS for dim in (1, 4)},
     "waves_2d": partial(make_landscape, "waves", 2, landscape_seed=1),
+    **{f"{name}_{dim}d": partial(make_landscape, name, dim) for name in ("switching", "terraces") for dim in (1, 2, 4)},
+    "peaks_16d": partial(make_landscape, "peaks", 16),
+    "rastrigin_16d": partial(make_landscape, "rastrigin", 16),
     "one_peak": partial(make_landscape, "peaks", 3, n_peaks=1),
     "one_ball": partial(make_landscape, "restricted", 1, n_peaks=1),
 }
@@ -258,16 +261,28 @@ def test_steps_need_a_reset():
 # Values
 
 
+def height_of_peak(landscape, context, k):
+    if not hasattr(landscape, "change"):
+        return landscape.height[k]
+    heights = [1 / (1 + math.exp(-(b + context @ landscape.change[:, j]))) for j, b in enumerate(landscape.base)]
+    return heights[k] / max(heights)
+
+
 def peaks_reference(landscape, context, action):
     highest = 0.0
-    for k in range(len(landscape.height)):
+    for k in range(len(landscape.place)):
         center = [
             0.9 * math.tanh(landscape.place[k, d] + sum(context[c] * landscape.motion[c, k, d] for c in range(CONTEXT_DIM)))
             for d in range(len(action))
         ]
         square = sum((action[d] - center[d]) ** 2 for d in range(len(action)))
-        highest = max(highest, landscape.height[k] * math.exp(-square / (2 * landscape.width[k] ** 2)))
+        highest = max(highest, height_of_peak(landscape, context, k) * math.exp(-square / (2 * landscape.width[k] ** 2)))
     return highest
+
+
+def terraces_reference(landscape, context, action):
+    """Every terrace is 0.1 high, and begins 0.05 below its height."""
+    return math.floor(10 * peaks_reference(landscape, context, action) + 0.5) / 10
 
 
 def item_peaks_reference(landscape, context, action):
@@ -316,7 +331,8 @@ def levy(x):
 
 def shifted_reference(landscape, context, action):
     name = type(landscape).__name__.lower()
-    half_width = {"ackley": 32.768, "griewank": 50.0, "levy": 10.0, "rastrigin": 5.12, "shubert": 10.0, "waves": 1.0}[name]
+    half_widths = {"ackley": 32.768, "griewank": 50.0, "levy": 10.0, "shubert": 10.0, "waves": 1.0}
+    half_width = half_widths.get(name, 5.12)
     shift = [0.6 * math.tanh(landscape.place[d] + context @ landscape.motion[:, d]) for d in range(len(action))]
     x = [half_width * (a - s) for a, s in zip(action, shift, strict=True)]
     if name == "ackley":
@@ -324,6 +340,9 @@ def shifted_reference(landscape, context, action):
     if name == "rastrigin":
         # The distance to the optimum is at most 1.6 half widths, and the waves add at most 20
         return 1 - rastrigin(x) / len(x) / ((1.6 * 5.12) ** 2 + 20)
+    if name == "ravines":
+        z = [sum(x[i] * landscape.rotation[i, j] for i in range(len(x))) for j in range(len(x))]
+        return 1 - rastrigin(z) / len(x) / ((1.6 * 5.12) ** 2 + 20)
     if name == "griewank":
         return 1 - griewank(x) / (2 + len(x) * 80**2 / 4000)
     if name == "levy":
@@ -347,6 +366,8 @@ class NumpyConstants:
 
 def reference(landscape, context, action):
     context, action = context.double().numpy(), action.double().numpy()
+    if isinstance(landscape, Terraces):
+        return terraces_reference(NumpyConstants(landscape), context, action)
     if isinstance(landscape, Peaks):
         return peaks_reference(NumpyConstants(landscape), context, action)
     if isinstance(landscape, RestrictedHill):
@@ -452,6 +473,35 @@ def test_best_item_by_brute_force(kwargs):
 
 
 @pytest.mark.parametrize("landscape_seed", range(3))
+def test_the_best_peak_changes(landscape_seed):
+    landscape = make_landscape("switching", 4, landscape_seed=landscape_seed).landscape
+    contexts = random_contexts(300)
+    heights = landscape.heights(contexts)
+    assert isinstance(landscape, Switching)
+    assert th.equal(heights.amax(dim=1), th.ones(300))
+    assert len(heights.argmax(dim=1).unique()) >= 5
+
+
+def test_terraces_are_flat():
+    landscape = make_landscape("terraces", 2).landscape
+    contexts, actions = random_contexts(50), random_actions(50, 100, 2).requires_grad_(True)
+    values = landscape(contexts, actions)
+    assert len((10 * values).round().unique()) == 11
+    np.testing.assert_allclose(10 * values.detach(), (10 * values.detach()).round(), atol=1e-5)
+    assert not th.autograd.grad(values.sum(), actions)[0].any()
+
+
+def test_ravines_are_rotated_and_stretched():
+    """The rows of a rotation have length 1; the first coordinate is divided by three, the last by one."""
+    matrix = make_landscape("ravines", 4).landscape.rotation
+    assert isinstance(make_landscape("ravines", 4).landscape, Ravines)
+    np.testing.assert_allclose(matrix.norm(dim=0), [1 / 3, 3 ** (-2 / 3), 3 ** (-1 / 3), 1], rtol=1e-5)
+    directions = matrix / matrix.norm(dim=0)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(4), atol=1e-5)
+    assert directions.abs().amax(dim=0).max() < 0.99
+
+
+@pytest.mark.parametrize("landscape_seed", range(3))
 def test_the_best_item_changes(landscape_seed):
     env = made("Items", landscape_seed=landscape_seed)
     best = env.landscape.best(random_contexts(300))
@@ -509,7 +559,10 @@ def test_peaks_in_many_dimensions_are_local_optima(task):
     assert count_tops(landscape, context, random_actions(50, landscape.action_dim)) == 0
 
 
-@pytest.mark.parametrize("maker", [*MAKERS.values(), partial(made, "Items")], ids=[*MAKERS, "Items"])
+SMOOTH = {name: maker for name, maker in MAKERS.items() if not name.startswith("terraces")} | {"Items": partial(made, "Items")}
+
+
+@pytest.mark.parametrize("maker", SMOOTH.values(), ids=SMOOTH)
 def test_gradient(maker):
     """Compare with finite differences at random actions, which meet the landscapes' kinks with probability 0."""
     landscape = deepcopy(maker().unwrapped.landscape).double()
@@ -595,7 +648,7 @@ def test_videos_show_the_action_taken():
 @pytest.mark.parametrize(
     "kwargs, error, message",
     [
-        ({"landscape": "hills"}, ValueError, "landscape='hills' is not known: it must be one of 'peaks', 'restricted', 'ack"),
+        ({"landscape": "hills"}, ValueError, "landscape='hills' is not known: it must be one of 'peaks', 'restricted', 'swi"),
         ({"landscape": None}, ValueError, "landscape=None is not known"),
         ({"action_dim": 0}, ValueError, "action_dim=0 is too small: it must be an integer of at least 1"),
         ({"action_dim": 2.0}, TypeError, "action_dim=2.0 is a float: it must be an integer of at least 1"),
@@ -603,7 +656,7 @@ def test_videos_show_the_action_taken():
         ({"n_peaks": 0}, ValueError, "n_peaks=0 is too small: it must be an integer of at least 1"),
         ({"n_peaks": "9"}, TypeError, "n_peaks='9' is a str"),
         ({"landscape": "ackley", "n_peaks": 40}, ValueError, "n_peaks=40: landscape='ackley' has its own number of optima"),
-        ({"landscape": "shubert", "n_peaks": 1}, ValueError, "It is for 'peaks' and 'restricted'"),
+        ({"landscape": "shubert", "n_peaks": 1}, ValueError, "It is for 'peaks', 'restricted', 'switching', 'terraces'"),
         ({"landscape_seed": -1}, ValueError, "landscape_seed=-1 is too small: it must be an integer of at least 0"),
         ({"landscape_seed": None}, TypeError, "landscape_seed=None is a NoneType"),
     ],

@@ -127,11 +127,11 @@ def make_landscape(
     """
     Make a landscape over continuous actions.
 
-    :param landscape: ``"peaks"``, ``"restricted"``, ``"ackley"``, ``"griewank"``, ``"levy"``, ``"rastrigin"``, ``"shubert"``
-        or ``"waves"``
+    :param landscape: ``"peaks"``, ``"restricted"``, ``"switching"``, ``"terraces"``, ``"ackley"``, ``"griewank"``, ``"levy"``,
+        ``"rastrigin"``, ``"ravines"``, ``"shubert"`` or ``"waves"``
     :param action_dim: Number of dimensions of the action, at least 1
-    :param n_peaks: Number of peaks of ``"peaks"``, or of balls of ``"restricted"``, at least 1, 25 by default. The other
-        landscapes have their own number of optima: there it must be None.
+    :param n_peaks: Number of peaks of ``"peaks"``, ``"switching"`` and ``"terraces"``, or of balls of ``"restricted"``, at
+        least 1, 25 by default. The other landscapes have their own number of optima: there it must be None.
     :param landscape_seed: Seed of the landscape, at least 0; it draws the places and motions of the optima
     :param render_mode: ``"rgb_array"`` or None, see :class:`LandscapeEnv`
     :return: The environment
@@ -147,7 +147,7 @@ def make_landscape(
         if landscape not in WITH_PEAKS:
             raise ValueError(
                 f"n_peaks={n_peaks}: landscape={landscape!r} has its own number of optima, so n_peaks must be None. It is for "
-                f"{' and '.join(map(repr, WITH_PEAKS))}."
+                f"{', '.join(map(repr, WITH_PEAKS))}."
             )
     rng = landscape_rng(landscape_seed)
     reward: Landscape

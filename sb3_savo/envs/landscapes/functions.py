@@ -82,10 +82,49 @@ class Peaks(Landscape):
 
     def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
         squares = (actions.unsqueeze(2) - self.places(contexts).unsqueeze(1)).square().sum(dim=3)
-        return (self.height * th.exp(-squares / (2 * self.width**2))).amax(dim=2)
+        return (self.heights(contexts).unsqueeze(1) * th.exp(-squares / (2 * self.width**2))).amax(dim=2)
+
+    def heights(self, contexts: th.Tensor) -> th.Tensor:
+        """
+        :param contexts: Contexts in [-1, 1], (batch, CONTEXT_DIM)
+        :return: Heights of the peaks, of which the greatest is 1, (batch, n_peaks)
+        """
+        return self.height.expand(len(contexts), -1)
 
     def best(self, contexts: th.Tensor) -> th.Tensor:
-        return self.places(contexts)[:, 0]
+        places = self.places(contexts)
+        return places[th.arange(len(places), device=places.device), self.heights(contexts).argmax(dim=1)]
+
+
+class Switching(Peaks):
+    """
+    Gaussian peaks whose heights change with the context, too. So the best action jumps from peak to peak: it is no continuous
+    function of the context.
+
+    :param action_dim: Number of dimensions of the action
+    :param n_peaks: Number of peaks
+    :param rng: Generator of the peaks' places, motions, heights, changes of height and widths
+    """
+
+    base: th.Tensor
+    change: th.Tensor
+
+    def __init__(self, action_dim: int, n_peaks: int, rng: np.random.Generator):
+        super().__init__(action_dim, n_peaks, rng)
+        self.register_constants({"base": rng.normal(0, 1, n_peaks), "change": rng.normal(0, 1, (CONTEXT_DIM, n_peaks))})
+
+    def heights(self, contexts: th.Tensor) -> th.Tensor:
+        heights = th.sigmoid(self.base + contexts @ self.change)
+        return heights / heights.amax(dim=1, keepdim=True)
+
+
+class Terraces(Peaks):
+    """Gaussian peaks that are cut into terraces of equal height, 0.1: the gradient is zero wherever it exists."""
+
+    n_terraces = 10
+
+    def forward(self, contexts: th.Tensor, actions: th.Tensor) -> th.Tensor:
+        return (super().forward(contexts, actions) * self.n_terraces).round() / self.n_terraces
 
 
 class RestrictedHill(Landscape):
@@ -215,6 +254,34 @@ class Rastrigin(ShiftedFunction):
         return th.zeros(self.action_dim)
 
 
+class Ravines(ShiftedFunction):
+    """
+    Rastrigin's function in rotated coordinates, the first of which is stretched three times and the last not at all. Its local
+    optima lie in ravines that are parallel to no axis.
+
+    :param action_dim: Number of dimensions of the action
+    :param rng: Generator of the optimum's place and motion, and of the rotation
+    """
+
+    scale = Rastrigin.scale
+    stretch = 3.0
+    rotation: th.Tensor
+
+    def __init__(self, action_dim: int, rng: np.random.Generator):
+        super().__init__(action_dim, rng)
+        rotation = np.linalg.qr(rng.normal(0, 1, (action_dim, action_dim)))[0]
+        stretches = np.geomspace(self.stretch, 1, action_dim) if action_dim > 1 else np.ones(1)
+        self.register_constants({"rotation": rotation / stretches})
+
+    def height(self, x: th.Tensor) -> th.Tensor:
+        x = x @ self.rotation
+        # Neither a rotation nor a stretch adds to the mean of the squares
+        return 1 - (x.square() - 10 * th.cos(2 * th.pi * x) + 10).mean(dim=-1) / Rastrigin.worst
+
+    def optimum(self) -> th.Tensor:
+        return th.zeros(self.action_dim)
+
+
 class Shubert(ShiftedFunction):
     """
     Groups of narrow optima among hundreds of local ones: Σ_i i cos((i + 1) x + i), i = 1 … 5, averaged over the dimensions.
@@ -338,8 +405,14 @@ TEST_FUNCTIONS: dict[str, type[ShiftedFunction]] = {
     "griewank": Griewank,
     "levy": Levy,
     "rastrigin": Rastrigin,
+    "ravines": Ravines,
     "shubert": Shubert,
     "waves": Waves,
 }
-WITH_PEAKS: dict[str, type[Peaks | RestrictedHill]] = {"peaks": Peaks, "restricted": RestrictedHill}
+WITH_PEAKS: dict[str, type[Peaks | RestrictedHill]] = {
+    "peaks": Peaks,
+    "restricted": RestrictedHill,
+    "switching": Switching,
+    "terraces": Terraces,
+}
 LANDSCAPES = (*WITH_PEAKS, *TEST_FUNCTIONS)
