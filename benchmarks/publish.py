@@ -158,6 +158,9 @@ def study_means(group: Group, methods: Sequence[str], tasks: Sequence[str] = ())
         number is in parentheses, and from five landscapes on its interval
     """
     final = group.evaluations.groupby(["task", "method", "seed"]).score.last().unstack("method")
+    missing = [method for method in methods if method not in final]
+    if missing:
+        raise ValueError(f"methods={missing}: the stored results of {group.name!r} have no run of these.")
     final = final[list(methods)].dropna()
     columns = {}
     for task, found in final.groupby("task"):
@@ -298,6 +301,7 @@ TABLES: dict[str, Callable[[], pd.DataFrame | list[str]]] = {
     "study_discrete": lambda: returns("study_b"),
     "study_double_pendulum": lambda: breakthroughs("study_c", "InvertedDoublePendulumRestricted-v4"),
     "study_pendulum": lambda: breakthroughs("study_c", "InvertedPendulumRestricted-v4"),
+    "study_held_out": lambda: study_means(landscape_group(FROZEN, "held_out_landscapes"), FROZEN_METHODS),
     "study_new": lambda: study_means(landscape_group(FROZEN, "new_landscapes"), FROZEN_METHODS),
     "study_main": lambda: study_means(frozen_group(), MAIN_METHODS, ("Items", "Peaks2D", "Peaks8D", "Rastrigin")),
     "speed_update": speed_update,
