@@ -90,7 +90,9 @@ def make_model(algorithm: Any, shapes: Shapes, n_envs: int = 1, **kwargs: Any) -
     if not algorithm.__module__.startswith("sbx"):
         options["device"] = "cpu"
     model = algorithm("MlpPolicy", env, **{**options, **kwargs})
-    return model.learn(2_048, log_interval=None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*makes no gradient step")
+        return model.learn(2_048, log_interval=None)
 
 
 def take_over(model: Any) -> None:
