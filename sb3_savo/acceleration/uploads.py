@@ -46,15 +46,4 @@ def sample_batch(buffer: ReplayBuffer, batch_size: int, env: VecNormalize | None
         samples: Any = buffer.sample(batch_size, env=env)
     finally:
         buffer.device = device
-    return samples._replace(**{name: upload_field(value, device) for name, value in samples._asdict().items()})
-
-
-def upload_field(value: Any, device: th.device) -> Any:
-    """
-    :param value: A tensor, a dictionary of tensors, or None
-    :param device: Where it is needed
-    :return: The value there
-    """
-    if isinstance(value, dict):
-        return {key: upload(tensor, device) for key, tensor in value.items()}
-    return None if value is None else upload(value, device)
+    return th.utils._pytree.tree_map_only(th.Tensor, lambda tensor: upload(tensor, device), samples)

@@ -415,19 +415,6 @@ def split(batch: Batch, n: int) -> Iterator[Batch]:
     """
     if n == 1:
         return iter([batch])
-    fields = {name: split_field(value, n) for name, value in batch._asdict().items()}
-    return (type(batch)(**{name: parts[i] for name, parts in fields.items()}) for i in range(n))
-
-
-def split_field(value: PyTorchObs | None, n: int) -> list[Any] | tuple[Any, ...]:
-    """
-    :param value: A tensor, a dictionary of tensors, or None
-    :param n: Number of parts
-    :return: The parts
-    """
-    if value is None:
-        return [None] * n
-    if isinstance(value, dict):
-        entries = {key: tensor.chunk(n) for key, tensor in value.items()}
-        return [{key: parts[i] for key, parts in entries.items()} for i in range(n)]
-    return value.chunk(n)
+    leaves, structure = th.utils._pytree.tree_flatten(batch)
+    parts = [leaf.chunk(n) if isinstance(leaf, th.Tensor) else [leaf] * n for leaf in leaves]
+    return (th.utils._pytree.tree_unflatten(part, structure) for part in zip(*parts, strict=True))
