@@ -152,6 +152,11 @@ def test_the_command_prints_what_the_documentation_quotes(report):
         assert publish.block("study_in_short") in text
 
 
+def test_a_published_table_names_methods_without_a_run(scores):
+    with pytest.raises(ValueError, match=r"methods=\['multistart'\]: the stored results of .* have no run of these"):
+        publish.study_means(made_up(scores), ["savo", "multistart"])
+
+
 def test_budgets_that_nobody_has_begun_are_missing(report, scores):
     begun = made_up(scores)
     absent = dataclasses.replace(begun, name="10,000 updates", evaluations=begun.evaluations[:0])
