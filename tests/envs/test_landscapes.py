@@ -329,10 +329,20 @@ def levy(x):
     return math.sin(math.pi * w[0]) ** 2 + inner + (w[-1] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[-1]) ** 2)
 
 
+HALF_WIDTHS = {
+    "ackley": 32.768,
+    "griewank": 50.0,
+    "levy": 10.0,
+    "rastrigin": 5.12,
+    "ravines": 5.12,
+    "shubert": 10.0,
+    "waves": 1.0,
+}
+
+
 def shifted_reference(landscape, context, action):
     name = type(landscape).__name__.lower()
-    half_widths = {"ackley": 32.768, "griewank": 50.0, "levy": 10.0, "shubert": 10.0, "waves": 1.0}
-    half_width = half_widths.get(name, 5.12)
+    half_width = HALF_WIDTHS[name]
     shift = [0.6 * math.tanh(landscape.place[d] + context @ landscape.motion[:, d]) for d in range(len(action))]
     x = [half_width * (a - s) for a, s in zip(action, shift, strict=True)]
     if name == "ackley":
@@ -492,9 +502,10 @@ def test_terraces_are_flat():
 
 
 def test_ravines_are_rotated_and_stretched():
-    """The rows of a rotation have length 1; the first coordinate is divided by three, the last by one."""
-    matrix = make_landscape("ravines", 4).landscape.rotation
-    assert isinstance(make_landscape("ravines", 4).landscape, Ravines)
+    """The columns of a rotation have length 1; the first coordinate is divided by three, the last by one."""
+    landscape = make_landscape("ravines", 4).landscape
+    assert isinstance(landscape, Ravines)
+    matrix = landscape.rotation
     np.testing.assert_allclose(matrix.norm(dim=0), [1 / 3, 3 ** (-2 / 3), 3 ** (-1 / 3), 1], rtol=1e-5)
     directions = matrix / matrix.norm(dim=0)
     np.testing.assert_allclose(directions.T @ directions, np.eye(4), atol=1e-5)
